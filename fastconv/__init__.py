@@ -1,0 +1,43 @@
+"""fastconv: convolution, its gradients and pooling of NumPy arrays, as fast as the CPU allows."""
+
+import pkgutil
+import sys
+import types
+
+# After a plain install, importing from the repository's root finds this source folder, without the compiled
+# kernels: they are in the installed package, which this adds to the search path.
+__path__ = pkgutil.extend_path(__path__, __name__)
+
+from fastconv.dispatch import runtime
+from fastconv.dispatch.registry import kernels as _kernel_table
+from fastconv.dispatch.settings import use
+from fastconv.ops.conv import conv2d, conv2d_filter_grad, conv2d_input_grad
+from fastconv.ops.errors import UnsupportedProblem
+from fastconv.ops.pool import avg_pool2d, avg_pool2d_grad, max_pool2d, max_pool2d_grad
+
+__version__ = "0.1.0"
+
+
+class _CallableModule(types.ModuleType):
+    """`fastconv.kernels` is the subpackage and, called, the table of its kernels."""
+
+    __call__ = staticmethod(_kernel_table)
+
+
+kernels = sys.modules["fastconv.kernels"]
+kernels.__class__ = _CallableModule
+
+runtime.no_compiler_notice()
+
+__all__ = [
+    "UnsupportedProblem",
+    "avg_pool2d",
+    "avg_pool2d_grad",
+    "conv2d",
+    "conv2d_filter_grad",
+    "conv2d_input_grad",
+    "kernels",
+    "max_pool2d",
+    "max_pool2d_grad",
+    "use",
+]

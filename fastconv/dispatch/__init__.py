@@ -1,0 +1,1 @@
+"""Which kernel runs: settings, the machine, the ordered kernel lists, plans and tuning."""

@@ -1,0 +1,53 @@
+"""The choice of a kernel: a walk down the ordered list, with a reason for everything passed over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastconv.dispatch.registry import find_kernel, kernels_in_order
+from fastconv.dispatch.settings import Settings
+from fastconv.kernels import reference
+from fastconv.kernels.kernel import Kernel
+from fastconv.ops.errors import UnsupportedProblem
+
+
+def select(op: str, pass_name: str, spec: Any, settings: Settings, forced: str | None) -> Kernel:
+    """The kernel for one pass of a problem.
+
+    `forced` is the call's own `kernel` argument and binds; the setting of `use` or FASTCONV_KERNEL applies
+    to the passes that its kernel implements.
+    """
+    if forced is None and settings.kernel is not None and pass_name in find_kernel("use", settings.kernel).passes:
+        forced = settings.kernel
+    if forced is not None:
+        kernel = find_kernel(op, forced)
+        reason = None if spec.empty else refusal(kernel, pass_name, spec, settings.precision)
+        if reason is not None:
+            raise UnsupportedProblem(f"{op}: kernel {forced} cannot do this problem: {reason}")
+    if spec.empty:
+        return reference.KERNEL
+    return kernel if forced is not None else walk(pass_name, spec, settings)[0]
+
+
+def walk(pass_name: str, spec: Any, settings: Settings) -> tuple[Kernel, list[tuple[str, str]]]:
+    """The first kernel that takes the problem, and (name, reason) of those before it."""
+    passed_over: list[tuple[str, str]] = []
+    for kernel in kernels_in_order():
+        reason = refusal(kernel, pass_name, spec, settings.precision)
+        if reason is None:
+            reason = kernel.avoid(pass_name, spec, settings.threads)
+        if reason is None:
+            return kernel, passed_over
+        passed_over.append((kernel.name, reason))
+    raise AssertionError("the reference kernel takes every problem")
+
+
+def refusal(kernel: Kernel, pass_name: str, spec: Any, precision: str) -> str | None:
+    """Why a kernel cannot do a pass of a problem, or None."""
+    if kernel.missing is not None:
+        return kernel.missing
+    if pass_name not in kernel.passes:
+        return f"it has no {pass_name} pass"
+    if precision == "highest" and not kernel.sums_products:
+        return 'precision "highest" asks for plain sums of products'
+    return kernel.unsupported(pass_name, spec)

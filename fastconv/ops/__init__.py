@@ -1,0 +1,1 @@
+"""The operations on ndarrays: argument checks, geometry, and the public functions."""

@@ -1,0 +1,449 @@
+"""The geometry of a convolution or pooling: all output-size arithmetic and every shape error.
+
+A spec is immutable and hashable; kernels receive one and may trust it. Sizes are tuples over the spatial
+axes, outermost first ((W,), (H, W) or (D, H, W)).
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastconv.ops.errors import bad_type, bad_value, shown
+
+Size = tuple[int, ...]
+Padding = tuple[tuple[int, int], ...]
+
+LAYOUTS = {1: ("NCW", "NWC"), 2: ("NCHW", "NHWC"), 3: ("NCDHW", "NDHWC")}
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+# Kernels compute offsets in int64 bytes; a padded axis beyond this could overflow them.
+MAX_EXTENT = 2**62
+
+
+@dataclass(frozen=True)
+class ConvSpec:
+    """One convolution: x (N, C, *size) with w (K, C/groups, *window) gives y (N, K, *out_size)."""
+
+    n: int
+    c: int
+    k: int
+    groups: int
+    size: Size
+    window: Size
+    out_size: Size
+    stride: Size
+    dilation: Size
+    padding: Padding
+    padding_mode: str
+    channels_last: bool
+    dtype: np.dtype[Any]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.size)
+
+    @property
+    def x_shape(self) -> Size:
+        return batch_shape(self.n, self.c, self.size, self.channels_last)
+
+    @property
+    def y_shape(self) -> Size:
+        return batch_shape(self.n, self.k, self.out_size, self.channels_last)
+
+    @property
+    def w_shape(self) -> Size:
+        c = self.c // self.groups
+        return (*self.window, c, self.k) if self.channels_last else (self.k, c, *self.window)
+
+    @property
+    def empty(self) -> bool:
+        """True where no product is summed: an empty batch or no channels on either side."""
+        return 0 in (self.n, self.c, self.k)
+
+    @property
+    def flops(self) -> int:
+        """2 per multiply-add of the direct sum, padding included: the figure every library quotes."""
+        return 2 * self.n * self.k * (self.c // self.groups) * math.prod(self.window) * math.prod(self.out_size)
+
+    @cached_property
+    def geometry(self) -> NDArray[np.int64]:
+        """The spec as `struct Geometry` of microkernels/geometry.hpp, spatial axes filled up to (D, H, W)."""
+        before = tuple(b for b, _ in self.padding)
+        return _packed(
+            (self.n, self.c, self.k, self.groups, int(self.channels_last)),
+            *((self.size, 1), (self.window, 1), (self.out_size, 1)),
+            *((self.stride, 1), (self.dilation, 1), (before, 0)),
+        )
+
+
+@dataclass(frozen=True)
+class PoolSpec:
+    """One pooling: x (N, C, *size) with a window gives y (N, C, *out_size)."""
+
+    n: int
+    c: int
+    size: Size
+    window: Size
+    out_size: Size
+    stride: Size
+    dilation: Size
+    padding: Padding
+    channels_last: bool
+    dtype: np.dtype[Any]
+    count_include_pad: bool = True
+    divisor_override: int | None = None
+
+    @property
+    def ndim(self) -> int:
+        return len(self.size)
+
+    @property
+    def x_shape(self) -> Size:
+        return batch_shape(self.n, self.c, self.size, self.channels_last)
+
+    @property
+    def y_shape(self) -> Size:
+        return batch_shape(self.n, self.c, self.out_size, self.channels_last)
+
+    @property
+    def argmax_dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.int32 if math.prod(self.size) <= 2**31 else np.int64)
+
+    @property
+    def empty(self) -> bool:
+        return 0 in (self.n, self.c)
+
+    @cached_property
+    def divisors(self) -> tuple[NDArray[np.int64], ...]:
+        """Per axis, the number of elements a window counts at each output position (avg-pool)."""
+        counts = []
+        for i, f, o, s, d, (before, after) in zip(
+            self.size, self.window, self.out_size, self.stride, self.dilation, self.padding, strict=True
+        ):
+            taps = (np.arange(o) * s - before)[:, None] + np.arange(f) * d
+            low, high = (-before, i + after) if self.count_include_pad else (0, i)
+            counts.append(((taps >= low) & (taps < high)).sum(1))
+        return tuple(counts)
+
+    @cached_property
+    def geometry(self) -> NDArray[np.int64]:
+        """The spec as `struct Geometry` of microkernels/geometry.hpp, spatial axes filled up to (D, H, W)."""
+        before = tuple(b for b, _ in self.padding)
+        return _packed(
+            (self.n, self.c, self.c, self.c, int(self.channels_last)),
+            *((self.size, 1), (self.window, 1), (self.out_size, 1)),
+            *((self.stride, 1), (self.dilation, 1), (before, 0)),
+        )
+
+
+def _packed(head: Size, *axes: tuple[Size, int]) -> NDArray[np.int64]:
+    values = list(head)
+    for sizes, fill in axes:
+        values += [fill] * (3 - len(sizes)) + list(sizes)
+    return np.array(values, np.int64)
+
+
+def batch_shape(n: int, channels: int, size: Size, channels_last: bool) -> Size:
+    """The shape of an activation array in its layout."""
+    return (n, *size, channels) if channels_last else (n, channels, *size)
+
+
+def split_shape(shape: Size, channels_last: bool) -> tuple[int, int, Size]:
+    """(N, channels, spatial size) of an activation's shape."""
+    return (shape[0], shape[-1], shape[1:-1]) if channels_last else (shape[0], shape[1], shape[2:])
+
+
+def conv_spec(
+    op: str,
+    x_shape: Sequence[int],
+    w_shape: Sequence[int],
+    dtype: np.dtype[Any],
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: Any = 1,
+    padding_mode: str = "zeros",
+    layout: str = "NCHW",
+    names: tuple[str, str] = ("x", "w"),
+) -> ConvSpec:
+    """Check a convolution's arguments and work out its geometry; `names` are the arguments' for messages."""
+    x_name, w_name = names
+    ndim, channels_last = parse_layout(op, layout, x_shape)
+    x_shape = parse_shape(op, x_name, x_shape, ndim + 2, layout)
+    axes = "TRS"[3 - ndim :]
+    filter_layout = f"{axes}CK" if channels_last else f"KC{axes}"
+    w_shape = parse_shape(op, w_name, w_shape, ndim + 2, filter_layout)
+    n, c, size = split_shape(x_shape, channels_last)
+    window, (c_group, k) = (w_shape[:-2], w_shape[-2:]) if channels_last else (w_shape[2:], w_shape[1::-1])
+    groups = parse_int(op, "groups", groups, least=1)
+    if c % groups:
+        bad_value(op, f"{x_name} has {c} channels in {groups} groups", "groups must divide the channels")
+    if k % groups:
+        bad_value(op, f"{w_name} has {k} filters in {groups} groups", "groups must divide the filters")
+    if c_group * groups != c:
+        axis = ndim if channels_last else 1
+        bad_value(
+            op,
+            f"{w_name} has {c_group} input channels per group, {x_name} has {c} channels in {groups} groups",
+            f"{w_name}.shape[{axis}] must be {c // groups}",
+        )
+    check_positive(op, w_name, window)
+    check_positive(op, x_name, size)
+    stride = parse_axes(op, "stride", stride, ndim, least=1)
+    dilation = parse_axes(op, "dilation", dilation, ndim, least=1)
+    padding = parse_padding(op, padding, size, window, stride, dilation)
+    check_padding_mode(op, padding_mode, padding, size)
+    out_size = output_size(op, size, window, stride, dilation, padding, ceil_mode=False)
+    spec = ConvSpec(
+        *(n, c, k, groups, size, window, out_size, stride, dilation, padding, padding_mode, channels_last, dtype)
+    )
+    check_addressable(op, dtype, spec.x_shape, spec.w_shape, spec.y_shape)
+    return spec
+
+
+def pool_spec(
+    op: str,
+    x_shape: Sequence[int],
+    window: Any,
+    dtype: np.dtype[Any],
+    *,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    layout: str = "NCHW",
+    count_include_pad: bool = True,
+    divisor_override: Any = None,
+    needs_input: bool = False,
+    out_shape: Any = None,
+    name: str = "x",
+) -> PoolSpec:
+    """Check a pooling's arguments and work out its geometry.
+
+    `needs_input` refuses windows that hold no input element (max kinds). `out_shape` is dy's where the output
+    size does not follow from the other arguments (the gradient of max-pooling needs no window).
+    """
+    ndim, channels_last = parse_layout(op, layout, x_shape)
+    x_shape = parse_shape(op, name, x_shape, ndim + 2, layout)
+    n, c, size = split_shape(x_shape, channels_last)
+    check_positive(op, name, size)
+    window = parse_axes(op, "window", window, ndim, least=1)
+    stride = window if stride is None else parse_axes(op, "stride", stride, ndim, least=1)
+    dilation = parse_axes(op, "dilation", dilation, ndim, least=1)
+    ceil_mode = parse_flag(op, "ceil_mode", ceil_mode)
+    count_include_pad = parse_flag(op, "count_include_pad", count_include_pad)
+    if divisor_override is not None:
+        divisor_override = parse_int(op, "divisor_override", divisor_override, least=1)
+    padding = parse_padding(op, padding, size, window, stride, dilation)
+    if out_shape is None:
+        out_size = output_size(op, size, window, stride, dilation, padding, ceil_mode=ceil_mode)
+    else:
+        out_size = size_of_output(op, out_shape, n, c, layout, channels_last)
+    spec = PoolSpec(
+        *(n, c, size, window, out_size, stride, dilation, padding, channels_last, dtype),
+        *(count_include_pad, divisor_override),
+    )
+    check_addressable(op, dtype, spec.x_shape, spec.y_shape)
+    if needs_input:
+        check_windows_hold_input(op, spec)
+    return spec
+
+
+def parse_layout(op: str, layout: Any, x_shape: Any) -> tuple[int, bool]:
+    """(number of spatial axes, channels last?) of a layout name; the caller has fixed the former in `op`."""
+    ndim = op_ndim(op, x_shape)
+    if not isinstance(layout, str):
+        bad_type(op, f"layout is {shown(layout)}", f"it must be {LAYOUTS[ndim][0]!r} or {LAYOUTS[ndim][1]!r}")
+    if layout not in LAYOUTS[ndim]:
+        bad_value(op, f"layout is {shown(layout)}", f"it must be {LAYOUTS[ndim][0]!r} or {LAYOUTS[ndim][1]!r}")
+    return ndim, layout == LAYOUTS[ndim][1]
+
+
+def op_ndim(op: str, x_shape: Any) -> int:
+    """The spatial rank an operation's name promises (conv2d: 2), or the array's where it promises none."""
+    for ndim in LAYOUTS:
+        if f"{ndim}d" in op:
+            return ndim
+    ndim = len(x_shape) - 2
+    if ndim not in LAYOUTS:
+        bad_value(op, f"x has {len(x_shape)} dimensions", "it must have 3 to 5: N, C and one to three spatial axes")
+    return ndim
+
+
+def parse_int(op: str, name: str, value: Any, least: int) -> int:
+    """A Python or NumPy integer (no bool) of at least `least`."""
+    if isinstance(value, (bool, np.bool_)):
+        bad_type(op, f"{name} is {shown(value)}", "it must be an integer")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        bad_type(op, f"{name} is {shown(value)}", "it must be an integer")
+    if number < least:
+        bad_value(op, f"{name} is {number}", f"it must be at least {least}")
+    if number >= MAX_EXTENT:
+        bad_value(op, f"{name} is {number}", "it must be below 2**62")
+    return number
+
+
+def parse_flag(op: str, name: str, value: Any) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        bad_type(op, f"{name} is {shown(value)}", "it must be True or False")
+    return bool(value)
+
+
+def parse_sequence(op: str, name: str, value: Any, needed: str) -> list[Any]:
+    """The elements of a list, tuple or 1-d integer array; anything else is a TypeError."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist() if value.ndim else [value.item()]
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+        bad_type(op, f"{name} is {shown(value)}", needed)
+    return list(value)
+
+
+def parse_shape(op: str, name: str, shape: Any, length: int, axes: str) -> Size:
+    """A shape argument or an array's shape: `length` integers of at least 0."""
+    parts = parse_sequence(op, f"{name} shape", shape, f"it must be {length} integers ({axes})")
+    if len(parts) != length:
+        bad_value(op, f"{name} has {len(parts)} dimensions {shown(tuple(parts))}", f"it must have {length} ({axes})")
+    return tuple(parse_int(op, f"{name}.shape[{i}]", v, least=0) for i, v in enumerate(parts))
+
+
+def parse_axes(op: str, name: str, value: Any, ndim: int, least: int) -> Size:
+    """One integer for every spatial axis, or one per axis."""
+    if not isinstance(value, (Sequence, np.ndarray)) or isinstance(value, (str, bytes)):
+        return (parse_int(op, name, value, least),) * ndim
+    parts = parse_sequence(op, name, value, f"it must be an integer or {ndim} of them")
+    if len(parts) != ndim:
+        bad_value(op, f"{name} has {len(parts)} elements {shown(value)}", f"it must be an integer or {ndim} of them")
+    return tuple(parse_int(op, f"{name}[{i}]", v, least) for i, v in enumerate(parts))
+
+
+def parse_padding(
+    op: str, padding: Any, size: Size, window: Size, stride: Size, dilation: Size
+) -> tuple[tuple[int, int], ...]:
+    """Every form of padding as (before, after) per axis."""
+    ndim = len(size)
+    forms = f"it must be an integer, {ndim} integers, {ndim} (before, after) pairs, 'valid', 'same' or 'same_lower'"
+    if isinstance(padding, str):
+        if padding == "valid":
+            return ((0, 0),) * ndim
+        if padding not in ("same", "same_lower"):
+            bad_value(op, f"padding is {shown(padding)}", forms)
+        pairs = []
+        for i, f, s, d in zip(size, window, stride, dilation, strict=True):
+            total = max((-(-i // s) - 1) * s + d * (f - 1) + 1 - i, 0)
+            half = total // 2
+            pairs.append((half, total - half) if padding == "same" else (total - half, half))
+        return tuple(pairs)
+    if not isinstance(padding, (Sequence, np.ndarray)) or isinstance(padding, bytes):
+        both = parse_int(op, "padding", padding, least=0)
+        return ((both, both),) * ndim
+    parts = parse_sequence(op, "padding", padding, forms)
+    if len(parts) != ndim:
+        bad_value(op, f"padding has {len(parts)} elements {shown(padding)}", forms)
+    pairs = []
+    for axis, part in enumerate(parts):
+        name = f"padding[{axis}]"
+        if isinstance(part, (Sequence, np.ndarray)) and not isinstance(part, (str, bytes)):
+            ends = parse_sequence(op, name, part, forms)
+            if len(ends) != 2:
+                bad_value(op, f"{name} is {shown(part)}", "it must be an integer or a (before, after) pair")
+            pairs.append((parse_int(op, f"{name}[0]", ends[0], 0), parse_int(op, f"{name}[1]", ends[1], 0)))
+        else:
+            both = parse_int(op, name, part, least=0)
+            pairs.append((both, both))
+    return tuple(pairs)
+
+
+def check_padding_mode(op: str, mode: Any, padding: Padding, size: Size) -> None:
+    """Reflection needs padding below the size, wrapping at most the size (one turn)."""
+    if not isinstance(mode, str):
+        bad_type(op, f"padding_mode is {shown(mode)}", f"it must be one of {', '.join(PADDING_MODES)}")
+    if mode not in PADDING_MODES:
+        bad_value(op, f"padding_mode is {shown(mode)}", f"it must be one of {', '.join(PADDING_MODES)}")
+    for axis, (ends, i) in enumerate(zip(padding, size, strict=True)):
+        limit = {"reflect": i - 1, "circular": i}.get(mode, MAX_EXTENT)
+        if max(ends) > limit:
+            bad_value(
+                op, f"padding[{axis}] is {ends} on an axis of {i}", f"padding_mode {mode!r} takes at most {limit}"
+            )
+
+
+def check_positive(op: str, name: str, sizes: Size) -> None:
+    if 0 in sizes:
+        bad_value(op, f"{name} has spatial size {sizes}", "every spatial axis must be at least 1")
+
+
+def output_size(
+    op: str, size: Size, window: Size, stride: Size, dilation: Size, padding: Padding, *, ceil_mode: bool
+) -> Size:
+    """floor or ceil of (I + before + after - dilation*(F-1) - 1) / stride, plus 1 (DESIGN section 3)."""
+    out = []
+    for axis, (i, f, s, d, (before, after)) in enumerate(
+        zip(size, window, stride, dilation, padding, strict=True)
+    ):
+        padded, extent = i + before + after, d * (f - 1) + 1
+        if max(padded, extent, padded + s) >= MAX_EXTENT:
+            bad_value(
+                op, f"axis {axis}: padded size {padded}, window extent {extent}, stride {s}", "each must be below 2**62"
+            )
+        if extent > padded:
+            bad_value(
+                op,
+                f"axis {axis}: a window of extent {extent} on an input of {i} padded to {padded}",
+                "the output would be empty: the padded input must be at least the window's extent",
+            )
+        room = padded - extent
+        o = -(-room // s) + 1 if ceil_mode else room // s + 1
+        if ceil_mode and (o - 1) * s >= i + before:
+            o -= 1
+        out.append(o)
+    return tuple(out)
+
+
+def size_of_output(op: str, dy_shape: Any, n: int, c: int, layout: str, channels_last: bool) -> Size:
+    """The spatial size of dy, whose batch and channels must be the input's."""
+    dy_shape = parse_shape(op, "dy", dy_shape, len(layout), layout)
+    dy_n, dy_c, size = split_shape(dy_shape, channels_last)
+    if (dy_n, dy_c) != (n, c):
+        bad_value(op, f"dy has {dy_n} images of {dy_c} channels", f"it must have the input's {n} of {c}")
+    check_positive(op, "dy", size)
+    return size
+
+
+def check_addressable(op: str, dtype: np.dtype[Any], *shapes: Size) -> None:
+    """Every array of the problem must have a byte size that an index can hold."""
+    limit = np.iinfo(np.intp).max // dtype.itemsize
+    for shape in shapes:
+        if math.prod(max(s, 1) for s in shape) > limit:
+            bad_value(op, f"an array of shape {shape} is needed", f"it must have at most {limit} elements")
+
+
+def check_windows_hold_input(op: str, spec: PoolSpec) -> None:
+    """Every window must hold an input element.
+
+    A window that starts inside holds its first tap. One that starts before the input first meets the input
+    at start mod d: inside whenever d <= I, and then the first window is the one most likely to end too early.
+    """
+    for axis, (i, f, o, s, d, (before, _)) in enumerate(
+        zip(spec.size, spec.window, spec.out_size, spec.stride, spec.dilation, spec.padding, strict=True)
+    ):
+        leading = min(o, -(-before // s))
+        suspects = np.arange(leading) if d > i else np.arange(min(leading, 1))
+        starts = np.append(suspects, o - 1) * s - before
+        tap = np.maximum(0, -(starts // d))
+        if np.any((tap >= f) | (starts + tap * d >= i)):
+            bad_value(
+                op,
+                f"axis {axis}: a window (size {f}, dilation {d}, stride {s}, padding {before}) "
+                f"holds no element of the {i} inputs",
+                "every window must hold at least one",
+            )

@@ -1,0 +1,53 @@
+"""What a kernel is to the dispatcher: a name, its passes, and a reason where it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+CONV_PASSES = ("forward", "input_grad", "filter_grad")
+POOL_PASSES = ("max_pool", "max_pool_grad", "avg_pool", "avg_pool_grad")
+PASSES = CONV_PASSES + POOL_PASSES
+
+
+def _takes_all(*problem: Any) -> None:
+    return None
+
+
+def _no_workspace(pass_name: str, spec: Any, threads: int) -> int:
+    return 0
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """`backend.algorithm` with one function a pass; see the package docstring for their arguments.
+
+    Attributes
+    ----------
+    name : str
+        "backend.algorithm", or "reference".
+    passes : mapping of str to callable
+        The passes it implements; empty where the backend is not available.
+    unsupported : callable (pass name, spec) -> str or None
+        The property of the problem that it lacks, or None where it can do it.
+    avoid : callable (pass name, spec, threads) -> str or None
+        Why automatic choice should pass over it although it can do the problem: another will be faster.
+    sums_products : bool
+        False for fast algorithms (Winograd) whose rounding is not that of a plain sum of products.
+    missing : str or None
+        Why the kernel is not available here.
+    isa : str
+        The instruction set it runs on.
+    workspace : callable (pass name, spec, threads) -> int
+        Bytes it allocates during a call beside its arguments.
+    """
+
+    name: str
+    passes: Mapping[str, Callable[..., None]]
+    unsupported: Callable[[str, Any], str | None] = _takes_all
+    avoid: Callable[[str, Any, int], str | None] = _takes_all
+    sums_products: bool = True
+    missing: str | None = None
+    isa: str = "any"
+    workspace: Callable[[str, Any, int], int] = _no_workspace

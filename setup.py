@@ -1,0 +1,67 @@
+"""Compile the Cython kernels: one wrapper module per instruction set, all from the same sources.
+
+Everything else is in pyproject.toml. A machine without a C++ compiler installs the pure Python package.
+"""
+
+import os
+import platform
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+X86 = platform.machine().lower() in ("x86_64", "amd64")
+ISA_FLAGS = {"_baseline": []}
+if X86:
+    ISA_FLAGS["_avx2"] = ["-mavx2", "-mfma"]
+    ISA_FLAGS["_avx512"] = [
+        *("-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mfma"),
+        "-mprefer-vector-width=512",
+    ]
+FLAGS = ["-std=gnu++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
+WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-function", "-Wno-psabi", "-Wno-cpp"]
+
+
+def extension(name: str, isa_flags: list[str]) -> Extension:
+    ext = Extension(
+        f"fastconv.kernels.cython.{name}",
+        [f"kernels/cython/{name}.pyx"],
+        include_dirs=["kernels/microkernels", np.get_include()],
+        depends=[str(p) for d in ("cython/*.pxi", "microkernels/*.hpp") for p in Path("kernels").glob(d)],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
+        extra_compile_args=FLAGS + WARNINGS + isa_flags,
+        language="c++",
+        optional=os.environ.get("FASTCONV_REQUIRE_COMPILED") != "1",
+    )
+    ext.cython_directives = {"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True}
+    return ext
+
+
+class BuildExt(build_ext):
+    """Add the OpenMP flags where the compiler has OpenMP, or the kernels run on one thread."""
+
+    def build_extensions(self) -> None:
+        if os.environ.get("FASTCONV_NO_OPENMP") != "1" and self.has_openmp():
+            for ext in self.extensions:
+                ext.extra_compile_args.append("-fopenmp")
+                ext.extra_link_args.append("-fopenmp")
+        super().build_extensions()
+
+    def has_openmp(self) -> bool:
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "openmp.cpp")
+            source.write_text("#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }\n")
+            try:
+                objects = self.compiler.compile([str(source)], output_dir=folder, extra_postargs=["-fopenmp"])
+                self.compiler.link_executable(objects, str(Path(folder, "openmp")), extra_postargs=["-fopenmp"])
+            except Exception:  # every compiler class has its own error; any of them means no OpenMP
+                return False
+        return True
+
+
+setup(
+    ext_modules=[extension("_cpu", []), *(extension(name, flags) for name, flags in ISA_FLAGS.items())],
+    cmdclass={"build_ext": BuildExt},
+)
