@@ -9,8 +9,15 @@ import types
 __path__ = pkgutil.extend_path(__path__, __name__)
 
 from fastconv.dispatch import runtime
+from fastconv.dispatch.explain import explain
 from fastconv.dispatch.registry import kernels as _kernel_table
 from fastconv.dispatch.settings import use
+from fastconv.nn.activations import LeakyReLU, ReLU, Sigmoid, Softmax, Step, Tanh
+from fastconv.nn.layers import AvgPool2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d
+from fastconv.nn.losses import softmax_cross_entropy
+from fastconv.nn.model import Sequential
+from fastconv.nn.norm import BatchNorm2d
+from fastconv.nn.optim import SGD, Adam
 from fastconv.ops.conv import conv2d, conv2d_filter_grad, conv2d_input_grad
 from fastconv.ops.errors import UnsupportedProblem
 from fastconv.ops.pool import avg_pool2d, avg_pool2d_grad, max_pool2d, max_pool2d_grad
@@ -30,14 +37,32 @@ kernels.__class__ = _CallableModule
 runtime.no_compiler_notice()
 
 __all__ = [
+    "SGD",
+    "Adam",
+    "AvgPool2d",
+    "BatchNorm2d",
+    "Conv2d",
+    "Dropout",
+    "Flatten",
+    "LeakyReLU",
+    "Linear",
+    "MaxPool2d",
+    "ReLU",
+    "Sequential",
+    "Sigmoid",
+    "Softmax",
+    "Step",
+    "Tanh",
     "UnsupportedProblem",
     "avg_pool2d",
     "avg_pool2d_grad",
     "conv2d",
     "conv2d_filter_grad",
     "conv2d_input_grad",
+    "explain",
     "kernels",
     "max_pool2d",
     "max_pool2d_grad",
+    "softmax_cross_entropy",
     "use",
 ]
