@@ -1,0 +1,173 @@
+"""Every kernel's convolution passes, on every instruction set, against the reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from harness import KERNELS, assert_within_bound, filter_grad, forward, input_grad, kernels_with, oracle
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import SEEDS, Array, conv_specs, integers, reals
+
+from fastconv.kernels.kernel import CONV_PASSES
+from fastconv.kernels.reference import KERNEL as REFERENCE
+from fastconv.ops.spec import ConvSpec, conv_spec
+
+EVERY = [(name, p) for p in CONV_PASSES for name in kernels_with(p)]
+EXACT = [(name, p) for p in CONV_PASSES for name in kernels_with(p, exact=True)]
+LAYOUTS = pytest.mark.parametrize("channels_last", [False, True], ids=["channels-first", "channels-last"])
+DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+ACTIVATIONS = (None, "relu", "leaky_relu", "sigmoid", "tanh")
+
+
+def drawn(data: st.DataObject, name: str, pass_name: str, dtype: Any, channels_last: bool) -> tuple[ConvSpec, Any]:
+    """A spec that the kernel takes, and a generator for its arrays."""
+    takes = KERNELS[name].unsupported
+    spec = data.draw(conv_specs(dtype, channels_last).filter(lambda s: takes(pass_name, s) is None), "spec")
+    return spec, np.random.default_rng(data.draw(SEEDS, "seed"))
+
+
+def arrays(spec: ConvSpec, pass_name: str, make: Any, rng: np.random.Generator) -> tuple[Array, Array]:
+    """The two array arguments of a pass."""
+    shapes = {"x": spec.x_shape, "w": spec.w_shape, "dy": spec.y_shape}
+    names = {"forward": ("x", "w"), "input_grad": ("dy", "w"), "filter_grad": ("x", "dy")}[pass_name]
+    first, second = (make(rng, shapes[name], spec.dtype) for name in names)
+    return first, second
+
+
+def run(name: str, pass_name: str, spec: ConvSpec, a: Array, b: Array, **options: int) -> tuple[Array, ...]:
+    """The outputs of a pass: (y,), (dx,) or (dw, db)."""
+    kernel = REFERENCE if name == "reference" else KERNELS[name]
+    if pass_name == "filter_grad":
+        return filter_grad(kernel, spec, a, b, **options)
+    one = forward if pass_name == "forward" else input_grad
+    return (one(kernel, spec, a, b, **options),)
+
+
+@LAYOUTS
+@DTYPES
+@pytest.mark.parametrize(("name", "pass_name"), EXACT)
+@given(data=st.data())
+def test_whole_numbers_exactly(
+    name: str, pass_name: str, dtype: Any, channels_last: bool, data: st.DataObject
+) -> None:
+    spec, rng = drawn(data, name, pass_name, dtype, channels_last)
+    a, b = arrays(spec, pass_name, integers, rng)
+    shift = data.draw(st.integers(0, 15), "shift")
+    expected = run("reference", pass_name, spec, a, b)
+    for got, right in zip(run(name, pass_name, spec, a, b, shift=shift), expected, strict=True):
+        np.testing.assert_array_equal(got, right)
+
+
+@LAYOUTS
+@DTYPES
+@pytest.mark.parametrize(("name", "pass_name"), EVERY)
+@given(data=st.data())
+def test_reals_within_the_error_bound(
+    name: str, pass_name: str, dtype: Any, channels_last: bool, data: st.DataObject
+) -> None:
+    spec, rng = drawn(data, name, pass_name, dtype, channels_last)
+    a, b = arrays(spec, pass_name, reals, rng)
+    exact, magnitude = oracle(pass_name, spec, a, b), oracle(pass_name, spec, np.abs(a), np.abs(b))
+    if pass_name != "filter_grad":
+        exact, magnitude = (exact,), (magnitude,)
+    for got, right, size in zip(run(name, pass_name, spec, a, b), exact, magnitude, strict=True):
+        assert_within_bound(KERNELS[name], got, right, size)
+
+
+@LAYOUTS
+@DTYPES
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("name", kernels_with("forward"))
+@given(data=st.data())
+def test_bias_and_activation(
+    name: str, activation: str | None, dtype: Any, channels_last: bool, data: st.DataObject
+) -> None:
+    spec, rng = drawn(data, name, "forward", dtype, channels_last)
+    x, w = arrays(spec, "forward", reals, rng)
+    x *= rng.choice([0.05, 1, 30])  # from the linear part of sigmoid and tanh to far into saturation
+    bias = reals(rng, (spec.k,), dtype)
+    exact = oracle("forward", spec, x, w, bias, activation)
+    magnitude = oracle("forward", spec, abs(x), abs(w), abs(bias))
+    got = forward(KERNELS[name], spec, x, w, bias, activation)
+    # no activation is steeper than 1; its own rounding adds a few units in the last place of values up to 1
+    assert_within_bound(KERNELS[name], got, exact, magnitude, extra=8 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize(("name", "pass_name"), EVERY)
+@given(data=st.data())
+def test_same_bits_again(name: str, pass_name: str, data: st.DataObject) -> None:
+    """Wherever the arrays lie in memory."""
+    channels_last, dtype = data.draw(st.booleans()), data.draw(st.sampled_from([np.float32, np.float64]))
+    spec, rng = drawn(data, name, pass_name, dtype, channels_last)
+    a, b = arrays(spec, pass_name, reals, rng)
+    once = run(name, pass_name, spec, a, b)
+    for shift in (0, 1, 5):
+        for first, again in zip(once, run(name, pass_name, spec, a, b, shift=shift), strict=True):
+            np.testing.assert_array_equal(first, again)
+
+
+@pytest.mark.parametrize(("name", "pass_name"), EXACT)
+@given(data=st.data())
+def test_nan_and_infinity_go_where_they_are_summed(name: str, pass_name: str, data: st.DataObject) -> None:
+    channels_last, dtype = data.draw(st.booleans()), data.draw(st.sampled_from([np.float32, np.float64]))
+    spec, rng = drawn(data, name, pass_name, dtype, channels_last)
+    a, b = arrays(spec, pass_name, integers, rng)
+    for poisoned in (a, b):
+        poisoned[tuple(rng.integers(0, s) for s in poisoned.shape)] = rng.choice([np.nan, np.inf, -np.inf])
+    with np.errstate(invalid="ignore"):
+        expected = run("reference", pass_name, spec, a, b)
+    for got, right in zip(run(name, pass_name, spec, a, b), expected, strict=True):
+        np.testing.assert_array_equal(got, right)
+
+
+# Past every blocking limit: channels x taps, filters and pixels beyond one panel, each with a remainder, and
+# enough work that several threads start.
+LARGE = {
+    "3x3": dict(c=100, k=130, size=(29, 31), window=(3, 3), n=2),
+    "3x3/2": dict(c=65, k=49, size=(40, 43), window=(3, 3), n=3, stride=2),
+    "1x1": dict(c=530, k=70, size=(23, 29), window=(1, 1), n=2, padding=0),
+    "5x5d2": dict(c=17, k=33, size=(37, 41), window=(5, 5), n=2, dilation=2),
+    "7x7/2 of 3": dict(c=3, k=64, size=(65, 63), window=(7, 7), n=2, stride=2),
+    "depthwise": dict(c=130, k=130, size=(41, 39), window=(3, 3), n=2, groups=130),
+    "depthwise 31x31": dict(c=20, k=20, size=(40, 37), window=(31, 31), n=1, groups=20),
+    "groups": dict(c=96, k=64, size=(27, 29), window=(3, 3), n=2, groups=4),
+    "long": dict(c=40, k=72, size=(5000,), window=(9,), n=1, stride=3),
+    "volume": dict(c=24, k=40, size=(9, 17, 19), window=(3, 3, 3), n=2),
+    "few jobs": dict(c=64, k=3, size=(3, 50), window=(3, 3), n=1),
+}
+
+
+def large(problem: str, dtype: Any, channels_last: bool) -> ConvSpec:
+    p: dict[str, Any] = {"stride": 1, "dilation": 1, "groups": 1, "padding": "same", **LARGE[problem]}
+    n, c, k, size, window = (p.pop(name) for name in ("n", "c", "k", "size", "window"))
+    x_shape = (n, *size, c) if channels_last else (n, c, *size)
+    w_shape = (*window, c // p["groups"], k) if channels_last else (k, c // p["groups"], *window)
+    layout = {1: "NCW NWC", 2: "NCHW NHWC", 3: "NCDHW NDHWC"}[len(size)].split()[channels_last]
+    return conv_spec(f"conv{len(size)}d", x_shape, w_shape, np.dtype(dtype), layout=layout, **p)
+
+
+@LAYOUTS
+@DTYPES
+@pytest.mark.parametrize("problem", LARGE)
+@pytest.mark.parametrize(("name", "pass_name"), EVERY)
+def test_large_problems_on_any_number_of_threads(
+    name: str, pass_name: str, problem: str, dtype: Any, channels_last: bool, many_threads: None
+) -> None:
+    spec, kernel = large(problem, dtype, channels_last), KERNELS[name]
+    if kernel.unsupported(pass_name, spec) is not None:
+        return  # `test_dispatch.py` checks that it says so
+    a, b = arrays(spec, pass_name, integers, np.random.default_rng(5))
+    expected = run("reference", pass_name, spec, a, b)
+    magnitude = run("reference", pass_name, spec, np.abs(a), np.abs(b))
+    for threads in (1, 2, 7):
+        got = run(name, pass_name, spec, a, b, threads=threads)
+        again = run(name, pass_name, spec, a, b, threads=threads)
+        for value, repeated, right, size in zip(got, again, expected, magnitude, strict=True):
+            np.testing.assert_array_equal(value, repeated)
+            if kernel.sums_products:
+                np.testing.assert_array_equal(value, right)
+            else:
+                assert_within_bound(kernel, value, right, size)
