@@ -6,16 +6,32 @@ import importlib
 from functools import cache
 from typing import Any
 
-from fastconv.kernels.kernel import Kernel
+from fastconv.kernels.cython import rules
+from fastconv.kernels.kernel import CONV_PASSES, POOL_PASSES, Kernel
 
-ALGORITHMS: tuple[str, ...] = ()
+ALGORITHMS = {
+    "blocked": CONV_PASSES,
+}
 
 
 @cache
 def kernels(isa: str | None) -> tuple[Kernel, ...]:
-    """The kernels on one instruction set; without compiled code, their names and why they are missing."""
+    """The kernels on one instruction set; without compiled code, their names and why they are missing.
+
+    Pass p of algorithm a is the engine's function ``a_p``.
+    """
     if isa is None:
         missing = "fastconv was installed without its compiled kernels"
         return tuple(Kernel(f"cython.{algorithm}", {}, missing=missing) for algorithm in ALGORITHMS)
     engine: Any = importlib.import_module(f"fastconv.kernels.cython._{isa}")
-    return ()
+    return tuple(
+        Kernel(
+            f"cython.{algorithm}",
+            {p: getattr(engine, f"{algorithm}_{p}") for p in passes if hasattr(engine, f"{algorithm}_{p}")},
+            unsupported=getattr(rules, f"{algorithm}_unsupported", rules.takes_all),
+            avoid=getattr(rules, f"{algorithm}_avoid", rules.takes_all),
+            sums_products=algorithm != "winograd",
+            isa=isa,
+        )
+        for algorithm, passes in ALGORITHMS.items()
+    )

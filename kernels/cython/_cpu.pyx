@@ -1,9 +1,14 @@
 """What the CPU and the operating system support; compiled for the baseline, so that it loads everywhere."""
 
+from libc.stdint cimport int64_t, uintptr_t
+
 cdef extern from "cpu.hpp" nogil:
     int cpu_supports_avx2()
     int cpu_supports_avx512()
     int omp_threads()
+
+cdef extern from "callback.hpp" namespace "fastconv" nogil:
+    void run_jobs(uintptr_t function, uintptr_t arguments, int64_t jobs, int threads)
 
 
 def supports(isa: str) -> bool:
@@ -18,3 +23,15 @@ def supports(isa: str) -> bool:
 def openmp_threads() -> int:
     """Threads OpenMP would use now (threadpoolctl may have lowered them); 0 without OpenMP."""
     return omp_threads()
+
+
+def parallel_for(function: int, arguments: int, jobs: int, threads: int) -> None:
+    """Call the C function at an address, void (begin, end, thread, arguments), for every job in [0, jobs).
+
+    Serial for one thread. The GIL is released; the function must not need it.
+    """
+    cdef uintptr_t function_address = function, arguments_address = arguments
+    cdef int64_t job_count = jobs
+    cdef int thread_count = threads
+    with nogil:
+        run_jobs(function_address, arguments_address, job_count, thread_count)

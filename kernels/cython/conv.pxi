@@ -1,0 +1,79 @@
+# The convolution passes: one pair of functions (float32, float64) for each algorithm and pass.
+
+ctypedef void (*forward32)(const Geometry&, const float*, const float*, const float*, Activation, float*, int) except + nogil
+ctypedef void (*forward64)(const Geometry&, const double*, const double*, const double*, Activation, double*, int) except + nogil
+ctypedef void (*input_grad32)(const Geometry&, const float*, const float*, float*, int) except + nogil
+ctypedef void (*input_grad64)(const Geometry&, const double*, const double*, double*, int) except + nogil
+ctypedef void (*filter_grad32)(const Geometry&, const float*, const float*, float*, float*, int) except + nogil
+ctypedef void (*filter_grad64)(const Geometry&, const double*, const double*, double*, double*, int) except + nogil
+
+
+cdef extern from "blocked.hpp" namespace "fastconv" nogil:
+    void c_blocked_forward "fastconv::blocked_forward"[T](const Geometry&, const T*, const T*, const T*, Activation, T*, int) except +
+    void c_blocked_input_grad "fastconv::blocked_input_grad"[T](const Geometry&, const T*, const T*, T*, int) except +
+    void c_blocked_filter_grad "fastconv::blocked_filter_grad"[T](const Geometry&, const T*, const T*, T*, T*, int) except +
+
+
+cdef inline void* data_of(cnp.ndarray a) noexcept:
+    return NULL if a is None else cnp.PyArray_DATA(a)
+
+
+cdef inline bint is_float32(cnp.ndarray a) noexcept:
+    return cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT32
+
+
+cdef void run_forward(forward32 f32, forward64 f64, spec, cnp.ndarray x, cnp.ndarray w, cnp.ndarray bias, cnp.ndarray y,
+                      activation, int threads) except *:
+    cdef const Geometry* g = <const Geometry*>cnp.PyArray_DATA(<cnp.ndarray>spec.geometry)
+    cdef Activation f = ACTIVATIONS[activation]
+    cdef void* px = data_of(x)
+    cdef void* pw = data_of(w)
+    cdef void* pb = data_of(bias)
+    cdef void* py = data_of(y)
+    cdef bint single = is_float32(x)
+    with nogil:
+        if single:
+            f32(g[0], <float*>px, <float*>pw, <float*>pb, f, <float*>py, threads)
+        else:
+            f64(g[0], <double*>px, <double*>pw, <double*>pb, f, <double*>py, threads)
+
+
+cdef void run_input_grad(input_grad32 f32, input_grad64 f64, spec, cnp.ndarray dy, cnp.ndarray w, cnp.ndarray dx,
+                         int threads) except *:
+    cdef const Geometry* g = <const Geometry*>cnp.PyArray_DATA(<cnp.ndarray>spec.geometry)
+    cdef void* pdy = data_of(dy)
+    cdef void* pw = data_of(w)
+    cdef void* pdx = data_of(dx)
+    cdef bint single = is_float32(dy)
+    with nogil:
+        if single:
+            f32(g[0], <float*>pdy, <float*>pw, <float*>pdx, threads)
+        else:
+            f64(g[0], <double*>pdy, <double*>pw, <double*>pdx, threads)
+
+
+cdef void run_filter_grad(filter_grad32 f32, filter_grad64 f64, spec, cnp.ndarray x, cnp.ndarray dy, cnp.ndarray dw,
+                          cnp.ndarray db, int threads) except *:
+    cdef const Geometry* g = <const Geometry*>cnp.PyArray_DATA(<cnp.ndarray>spec.geometry)
+    cdef void* px = data_of(x)
+    cdef void* pdy = data_of(dy)
+    cdef void* pdw = data_of(dw)
+    cdef void* pdb = data_of(db)
+    cdef bint single = is_float32(x)
+    with nogil:
+        if single:
+            f32(g[0], <float*>px, <float*>pdy, <float*>pdw, <float*>pdb, threads)
+        else:
+            f64(g[0], <double*>px, <double*>pdy, <double*>pdw, <double*>pdb, threads)
+
+
+def blocked_forward(spec, x, w, bias, y, activation, threads):
+    run_forward(c_blocked_forward[float], c_blocked_forward[double], spec, x, w, bias, y, activation, threads)
+
+
+def blocked_input_grad(spec, dy, w, dx, threads):
+    run_input_grad(c_blocked_input_grad[float], c_blocked_input_grad[double], spec, dy, w, dx, threads)
+
+
+def blocked_filter_grad(spec, x, dy, dw, db, threads):
+    run_filter_grad(c_blocked_filter_grad[float], c_blocked_filter_grad[double], spec, x, dy, dw, db, threads)

@@ -1,0 +1,229 @@
+// The filter gradient as GEMM over pixels, both operands nearly in place.
+//
+//   (tap, c; pixels) @ (pixels, k) -> (tap, c, k)
+//
+// Rows are channels of x at one tap, read in place along output rows (a step is the stride times the pixel's
+// distance, so layout and stride cost nothing); the panel is dy, packed pixel by pixel for a block of pixels.
+#pragma once
+#include <algorithm>
+
+#include "parallel.hpp"
+#include "tile.hpp"
+#include "transpose.hpp"
+#include "view.hpp"
+#include "workspace.hpp"
+
+namespace fastconv {
+
+// Depth of a block: the 512 x NR panel (96 KB) and its part of x stay in L2; sums of 512 keep rounding small.
+constexpr idx PIXELS_GRAD = 512;
+// Up to this size each thread sums its share of the pixels into a gradient of its own; beyond, outputs are split.
+constexpr idx PRIVATE_GRAD_BYTES = 1 << 20;
+
+template <class T> struct FilterGrad {
+    const Geometry* g;
+    const View* view;
+    const T *x, *dy;
+    idx x_image, x_channel, x_pixel, dy_image, dy_channel, dy_pixel;  // strides in elements
+    T* dw;  // (taps, C/groups, K)
+    T* db;  // (K), or none
+};
+
+// Part of an output row: positions [w, w + length) of row (image, d, h), the `at`-th of the block.
+struct PixelRun {
+    idx image, d, h, w, length, at;
+};
+
+inline void pixel_runs(const View& v, idx first, idx last, std::vector<PixelRun>& runs) {
+    const idx width = v.axis[2].out, height = v.axis[1].out, depth = v.axis[0].out;
+    runs.clear();
+    for (idx q = first; q < last;) {
+        idx row = q / width, w = q % width, length = std::min(width - w, last - q);
+        runs.push_back({row / height / depth, row / height % depth, row % height, w, length, q - first});
+        q += length;
+    }
+}
+
+// The block's pixels whose tap is inside x, as segments: displacement in x against rows of the panel.
+template <class T>
+void tap_segments(const FilterGrad<T>& p, const idx tap[3], const std::vector<PixelRun>& runs,
+                  std::vector<Segment>& segments) {
+    const Axis* axis = p.view->axis;
+    idx lo, hi;
+    axis[2].inside(tap[2], &lo, &hi);
+    segments.clear();
+    for (const PixelRun& r : runs) {
+        idx d = r.d * axis[0].step + axis[0].offset[tap[0]], h = r.h * axis[1].step + axis[1].offset[tap[1]];
+        if (d < 0 || d >= axis[0].size || h < 0 || h >= axis[1].size) continue;
+        idx begin = std::max(r.w, lo), end = std::min(r.w + r.length, hi);
+        if (begin >= end) continue;
+        idx w = begin * axis[2].step + axis[2].offset[tap[2]];
+        idx pixel = (d * axis[1].size + h) * axis[2].size + w;
+        segments.push_back({end - begin, r.image * p.x_image + pixel * p.x_pixel, r.at + begin - r.w});
+    }
+}
+
+// dy of the block's pixels, columns [k, k + columns) -> panel (pixels, ld).
+template <class T>
+void pack_dy(const FilterGrad<T>& p, const std::vector<PixelRun>& runs, idx k, idx columns, T* panel, idx ld) {
+    const Axis* axis = p.view->axis;
+    for (const PixelRun& r : runs) {
+        const idx pixel = (r.d * axis[1].out + r.h) * axis[2].out + r.w;
+        const T* from = p.dy + r.image * p.dy_image + pixel * p.dy_pixel + k * p.dy_channel;
+        T* to = panel + r.at * ld;
+        if (p.dy_channel == 1)
+            for (idx i = 0; i < r.length; i++) copy_run(to + i * ld, from + i * p.dy_pixel, columns);
+        else
+            transpose(from, p.dy_channel, columns, r.length, to, ld);
+        if (columns < ld)
+            for (idx i = 0; i < r.length; i++) clear_run(to + i * ld + columns, ld - columns);
+    }
+}
+
+template <class T> void add_columns(const T* panel, idx rows, idx ld, idx columns, T* sums) {
+    constexpr int L = LANES<T>;
+    for (idx j = 0; j < columns; j += L) {
+        Vec<T> sum = {};
+        for (idx i = 0; i < rows; i++) sum += load(panel + i * ld + j);
+        for (idx l = 0; l < L && j + l < columns; l++) sums[j + l] += sum[l];
+    }
+}
+
+// Rows [c, c + count) of one tap.
+struct GradRows {
+    idx tap[3], filter_tap, c, count;
+};
+
+// Channels a job takes at a time; small enough to share 2 threads' work evenly, large enough to reuse a panel.
+constexpr idx GRAD_ROWS = 128;
+
+template <class T> std::vector<GradRows> grad_rows(const FilterGrad<T>& p) {
+    std::vector<GradRows> rows;
+    const Axis* axis = p.view->axis;
+    for (idx d = 0; d < axis[0].taps(); d++)
+        for (idx h = 0; h < axis[1].taps(); h++)
+            for (idx w = 0; w < axis[2].taps(); w++)
+                for (idx c = 0; c < p.g->c_group(); c += GRAD_ROWS)
+                    rows.push_back({{d, h, w}, (d * p.g->window[1] + h) * p.g->window[2] + w, c,
+                                    std::min(GRAD_ROWS, p.g->c_group() - c)});
+    return rows;
+}
+
+template <class T> struct GradScratch {
+    T *panel, *temp;
+    std::vector<PixelRun> runs;
+    std::vector<Segment> segments;
+    static idx bytes() { return padded_bytes<T>(PIXELS_GRAD * NR<T>) + padded_bytes<T>(MR * NR<T>); }
+    explicit GradScratch(char* memory) {
+        Arena arena(memory);
+        panel = arena.take<T>(PIXELS_GRAD * NR<T>);
+        temp = arena.take<T>(MR * NR<T>);
+    }
+};
+
+// Adds pixels [first, last) of one group to rows [begin, end) of columns `panel` in dw, and to db where `bias`.
+template <class T>
+void add_filter_grad(const FilterGrad<T>& p, idx group, const Panels<T>& panels, idx panel, const GradRows* begin,
+                     const GradRows* end, idx first, idx last, T* dw, T* db, GradScratch<T>& s) {
+    constexpr int L = LANES<T>;
+    const idx filled = panels.filled(panel), column = group * p.g->k_group() + panels.first(panel);
+    const int width = panels.width(panel);
+    const bool whole = filled == width * L;
+    for (idx q = first; q < last; q += PIXELS_GRAD) {
+        const idx q_end = std::min(last, q + PIXELS_GRAD);
+        pixel_runs(*p.view, q, q_end, s.runs);
+        pack_dy(p, s.runs, column, filled, s.panel, width * L);
+        if (db) add_columns(s.panel, q_end - q, width * L, filled, db + column);
+        for (const GradRows* r = begin; r < end; r++) {
+            tap_segments(p, r->tap, s.runs, s.segments);
+            if (s.segments.empty()) continue;
+            for (idx c = r->c; c < r->c + r->count; c += MR) {
+                const int m = (int)std::min<idx>(MR, r->c + r->count - c);
+                const T* rows[MR];
+                T* out[MR];
+                T* to = dw + (r->filter_tap * p.g->c_group() + c) * p.g->k + column;
+                for (int i = 0; i < m; i++) {
+                    rows[i] = p.x + (group * p.g->c_group() + c + i) * p.x_channel;
+                    out[i] = whole ? to + i * p.g->k : s.temp + i * NR<T>;
+                    if (!whole) copy_run(out[i], to + i * p.g->k, filled);
+                }
+                tile_of<T>(m, width)(s.segments.data(), (idx)s.segments.size(),
+                                     Rows<T>{rows, 0, p.view->axis[2].step * p.x_pixel}, s.panel, width * L, out, true);
+                if (!whole)
+                    for (int i = 0; i < m; i++) copy_run(to + i * p.g->k, out[i], filled);
+            }
+        }
+    }
+}
+
+// Every thread sums its share of the pixels; the shares are then added in the order of the threads.
+template <class T> void filter_grad_by_pixels(const FilterGrad<T>& p, const Panels<T>& panels, int threads) {
+    const idx size = p.g->taps() * p.g->c_group() * p.g->k, pixels = p.g->n * p.g->out_pixels();
+    const std::vector<GradRows> rows = grad_rows(p);
+    Workspace workspace(GradScratch<T>::bytes() + padded_bytes<T>(size + p.g->k), threads);
+    std::vector<T*> parts(threads, nullptr);
+    on_threads(threads, [&](int thread, int count) {
+        GradScratch<T> scratch(workspace.of(thread));
+        T* dw = (T*)(workspace.of(thread) + GradScratch<T>::bytes());
+        T* db = p.db ? dw + size : nullptr;
+        std::fill(dw, dw + size + p.g->k, T(0));
+        parts[thread] = dw;
+        idx first = pixels * thread / count, last = pixels * (thread + 1) / count;
+        for (idx group = 0; group < p.g->groups; group++)
+            for (idx panel = 0; panel < panels.count; panel++)
+                add_filter_grad(p, group, panels, panel, rows.data(), rows.data() + rows.size(), first, last, dw, db,
+                                scratch);
+    });
+    for (idx i = 0; i < size; i++) {
+        T sum = 0;
+        for (const T* part : parts)
+            if (part) sum += part[i];
+        p.dw[i] = sum;
+    }
+    for (idx k = 0; p.db && k < p.g->k; k++) {
+        p.db[k] = 0;
+        for (const T* part : parts)
+            if (part) p.db[k] += part[size + k];
+    }
+}
+
+// A job owns some rows of one column panel and sums all pixels.
+template <class T> void filter_grad_by_outputs(const FilterGrad<T>& p, const Panels<T>& panels, int threads) {
+    const std::vector<GradRows> rows = grad_rows(p);
+    const idx outer = p.g->groups * panels.count, parts = std::min<idx>(rows.size(), ceil_div<idx>(6 * threads, outer));
+    Workspace workspace(GradScratch<T>::bytes(), threads);
+    std::fill(p.dw, p.dw + p.g->taps() * p.g->c_group() * p.g->k, T(0));
+    if (p.db) std::fill(p.db, p.db + p.g->k, T(0));
+    parallel_for(outer * parts, threads, [&](idx job, int thread) {
+        GradScratch<T> scratch(workspace.of(thread));
+        const idx part = job % parts, panel = job / parts % panels.count, group = job / parts / panels.count;
+        add_filter_grad(p, group, panels, panel, rows.data() + rows.size() * part / parts,
+                        rows.data() + rows.size() * (part + 1) / parts, 0, p.g->n * p.g->out_pixels(), p.dw,
+                        part == 0 ? p.db : nullptr, scratch);
+    });
+}
+
+template <class T>
+void blocked_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* db, int threads) {
+    const View view = forward_view(g);
+    const bool last = g.channels_last;
+    const idx size = g.taps() * g.c_group() * g.k;
+    std::vector<T> by_tap(last ? 0 : size);
+    FilterGrad<T> p{&g, &view, x, dy, 0, 1, g.c, 0, 1, g.k, last ? dw : by_tap.data(), db};
+    if (!last) p.x_channel = g.pixels(), p.x_pixel = 1, p.dy_channel = g.out_pixels(), p.dy_pixel = 1;
+    p.x_image = g.c * g.pixels(), p.dy_image = g.k * g.out_pixels();
+    const Panels<T> panels(g.k_group());
+    const double flops = 2.0 * size * g.n * g.out_pixels();
+    threads = useful_threads(threads, g.n * g.out_pixels(), flops);
+    if (size * (idx)sizeof(T) <= PRIVATE_GRAD_BYTES)
+        filter_grad_by_pixels(p, panels, threads);
+    else
+        filter_grad_by_outputs(p, panels, threads);
+    if (!last)  // (taps x C/groups, K) -> (K, C/groups, taps)
+        for (idx tap = 0; tap < g.taps(); tap++)
+            for (idx c = 0; c < g.c_group(); c++)
+                for (idx k = 0; k < g.k; k++)
+                    dw[(k * g.c_group() + c) * g.taps() + tap] = by_tap[(tap * g.c_group() + c) * g.k + k];
+}
+
+}  // namespace fastconv

@@ -1,0 +1,90 @@
+// The register tile: C (MR rows, NV vectors) += A (MR, depth) @ B (depth, NV vectors), broadcast x vector FMA.
+//
+// Rows of A are read in place through pointers, so a row may be a filter, a pixel of a channels-last image or a
+// channel of a channels-first one; B is a packed panel. See docs/microkernels.md for how the shape was chosen.
+#pragma once
+#include "geometry.hpp"
+#include "vec.hpp"
+
+namespace fastconv {
+
+// The tile's accumulators, one broadcast and a row of B must fit the vector registers (32 or 16), and the tile
+// needs at least latency x throughput independent accumulators: 4 on Zen 4, 8 on Intel.
+#if defined(__AVX512F__)
+constexpr int MR = 8, NV = 3;
+#else
+constexpr int MR = 4, NV = 3;
+#endif
+template <class T> constexpr int NR = NV * LANES<T>;
+
+// A run of the depth: `length` steps from A rows displaced by `a` elements, against B rows from `b` on.
+struct Segment {
+    idx length, a, b;
+};
+
+// The rows of A for each segment s: rows[s * pitch + i] + segment.a; pitch 0 shares one set of pointers.
+template <class T> struct Rows {
+    const T* const* pointers;
+    idx pitch;
+    idx step;  // elements between depth steps of a row
+};
+
+template <class T, int M, int V>
+inline __attribute__((always_inline)) void accumulate(const Segment* segments, idx count, Rows<T> a, const T* b,
+                                                      idx ldb, Vec<T> (&acc)[M][V]) {
+    constexpr int L = LANES<T>;
+    for (idx s = 0; s < count; s++) {
+        const T* row[M];
+        for (int i = 0; i < M; i++) row[i] = a.pointers[s * a.pitch + i] + segments[s].a;
+        const T* panel = b + segments[s].b * ldb;
+        const idx end = segments[s].length * a.step;
+        for (idx k = 0; k < end; k += a.step, panel += ldb) {
+            Vec<T> bv[V];
+            for (int j = 0; j < V; j++) bv[j] = load(panel + j * L);
+            for (int i = 0; i < M; i++) {
+                Vec<T> av = broadcast(row[i][k]);
+                for (int j = 0; j < V; j++) acc[i][j] += av * bv[j];
+            }
+        }
+    }
+}
+
+// c[i] + [0, V vectors) is overwritten, or added to.
+template <class T, int M, int V>
+void tile(const Segment* segments, idx count, Rows<T> a, const T* b, idx ldb, T* const* c, bool add) {
+    constexpr int L = LANES<T>;
+    Vec<T> acc[M][V] = {};
+    accumulate<T, M, V>(segments, count, a, b, ldb, acc);
+    for (int i = 0; i < M; i++)
+        for (int j = 0; j < V; j++) {
+            T* p = c[i] + j * L;
+            store(p, add ? load(p) + acc[i][j] : acc[i][j]);
+        }
+}
+
+template <class T> using Tile = void (*)(const Segment*, idx, Rows<T>, const T*, idx, T* const*, bool);
+
+// tile_of<T>(m, v): the tile of m rows (1 to MR) and v vectors (1 to NV).
+template <class T, int M> constexpr Tile<T> tile_of_width(int v) {
+    return v == 1 ? &tile<T, M, 1> : v == 2 ? &tile<T, M, 2> : &tile<T, M, 3>;
+}
+template <class T, int M = MR> Tile<T> tile_of(int m, int v) {
+    if constexpr (M > 1)
+        if (m < M) return tile_of<T, M - 1>(m, v);
+    return tile_of_width<T, M>(v);
+}
+
+// Widths in vectors of the panels that cover `columns`: as even as possible, at most NV each.
+template <class T> struct Panels {
+    idx columns, vectors, count;
+    explicit Panels(idx columns)
+        : columns(columns), vectors(ceil_div<idx>(columns, LANES<T>)), count(ceil_div<idx>(vectors, NV)) {}
+    idx first(idx panel) const { return (vectors * panel / count) * LANES<T>; }
+    int width(idx panel) const { return (int)(vectors * (panel + 1) / count - vectors * panel / count); }
+    idx filled(idx panel) const {  // columns of it that exist
+        idx begin = first(panel), end = begin + width(panel) * LANES<T>;
+        return (end < columns ? end : columns) - begin;
+    }
+};
+
+}  // namespace fastconv

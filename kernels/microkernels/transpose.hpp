@@ -1,0 +1,59 @@
+// Transposes in registers: a square of vectors by log2(L) rounds of interleaving.
+#pragma once
+#include "geometry.hpp"
+#include "vec.hpp"
+
+namespace fastconv {
+
+template <class T> struct Lane;
+template <> struct Lane<float> { typedef int32_t type; };
+template <> struct Lane<double> { typedef int64_t type; };
+
+// In rows r and r + HALF, swaps the off-diagonal blocks of HALF lanes.
+template <class T, int HALF> inline void swap_blocks(Vec<T>& a, Vec<T>& b) {
+    constexpr int L = LANES<T>;
+    typedef typename Lane<T>::type I;
+    typedef I Index __attribute__((vector_size(L * sizeof(T))));
+    Index low, high;
+    for (int i = 0; i < L; i++) {
+        bool odd = (i / HALF) % 2;
+        low[i] = odd ? L + i - HALF : i;
+        high[i] = odd ? L + i : i + HALF;
+    }
+    typedef T Full __attribute__((vector_size(L * sizeof(T))));
+    Full x = (Full)a, y = (Full)b;
+    a = (Vec<T>)__builtin_shuffle(x, y, low);
+    b = (Vec<T>)__builtin_shuffle(x, y, high);
+}
+
+template <class T, int HALF> inline void transpose_rounds(Vec<T>* v) {
+    constexpr int L = LANES<T>;
+    for (int r = 0; r < L; r++)
+        if ((r / HALF) % 2 == 0) swap_blocks<T, HALF>(v[r], v[r + HALF]);
+    if constexpr (HALF > 1) transpose_rounds<T, HALF / 2>(v);
+}
+
+// The L x L square at `from` (row stride lf) to its transpose at `to`.
+template <class T> inline void transpose_square(const T* from, idx lf, T* to, idx lt) {
+    constexpr int L = LANES<T>;
+    Vec<T> v[L];
+    for (int i = 0; i < L; i++) v[i] = load(from + i * lf);
+    transpose_rounds<T, L / 2>(v);
+    for (int i = 0; i < L; i++) store(to + i * lt, v[i]);
+}
+
+// (rows, columns) at `from` -> (columns, rows) at `to`.
+template <class T> void transpose(const T* from, idx lf, idx rows, idx columns, T* to, idx lt) {
+    constexpr int L = LANES<T>;
+    idx r = 0;
+    for (; r + L <= rows; r += L) {
+        idx c = 0;
+        for (; c + L <= columns; c += L) transpose_square(from + r * lf + c, lf, to + c * lt + r, lt);
+        for (; c < columns; c++)
+            for (int i = 0; i < L; i++) to[c * lt + r + i] = from[(r + i) * lf + c];
+    }
+    for (; r < rows; r++)
+        for (idx c = 0; c < columns; c++) to[c * lt + r] = from[r * lf + c];
+}
+
+}  // namespace fastconv

@@ -1,0 +1,174 @@
+"""How a Numba kernel is compiled, cached on disk and run on several threads.
+
+A kernel's work is cut into jobs. A job function is compiled code over flat arrays,
+
+    job(begin, end, thread, *arrays)        does jobs [begin, end); `thread` numbers its scratch memory
+
+and `run` calls it through a C function pointer from the threads of the compiled kernels (OpenMP), or from a
+thread pool where those are missing. Numba's own `prange` is not used: its threads do not survive a fork and
+abort on concurrent callers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import binding
+from numba import types
+from numba.core import cgutils, config
+from numba.core.caching import FunctionCache, NullCache
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array, populate_array
+from numpy.typing import NDArray
+
+from fastconv.dispatch import runtime
+
+Array = NDArray[Any]
+
+JIT = not config.DISABLE_JIT
+
+# Contraction is all that a kernel may do to the rules of IEEE: NaN and infinity keep their meaning.
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+
+
+def jit(function: Callable[..., Any]) -> Any:
+    """Compile a function when it is first called from a job."""
+    return numba.njit(**OPTIONS)(function)
+
+
+def inline(function: Callable[..., Any]) -> Any:
+    """Compile a function into each of its callers."""
+    return numba.njit(**OPTIONS, forceinline=True)(function)
+
+
+@cache
+def vector_bytes() -> int:
+    """The width of a vector register in the chosen instruction set."""
+    isa = runtime.chosen_isa()
+    if isa is None and platform.machine().lower() in ("x86_64", "amd64"):
+        has = binding.get_host_cpu_features()
+        isa = "avx512" if has.get("avx512f") and has.get("avx512vl") else "avx2" if has.get("avx2") else "baseline"
+    return {"avx512": 64, "avx2": 32}.get(isa or "baseline", 16)
+
+
+@cache
+def sources_hash() -> str:
+    """A digest of this package: a function's code depends on the functions that it calls."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+class JobCache(FunctionCache):
+    """Numba's cache on disk, valid for one vector width and one state of the sources."""
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        return (*super()._index_key(sig, codegen), vector_bytes(), sources_hash())
+
+
+@intrinsic
+def unpack(typingctx: Any, arguments: Any) -> Any:
+    """(address, length) pairs in memory -> the tuple of flat arrays that the pointer's type tells."""
+    array_types = arguments.dtype
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        word = context.get_value_type(types.intp)
+        table = builder.bitcast(values[0], word.as_pointer())
+        arrays = []
+        for i, array_type in enumerate(array_types):
+            address = builder.load(cgutils.gep_inbounds(builder, table, 2 * i))
+            length = builder.load(cgutils.gep_inbounds(builder, table, 2 * i + 1))
+            array = make_array(array_type)(context, builder)
+            itemsize = context.get_constant(types.intp, array_type.dtype.bitwidth // 8)
+            data = builder.inttoptr(address, context.get_data_type(array_type.dtype).as_pointer())
+            populate_array(array, data, (length,), (itemsize,), itemsize, meminfo=None)
+            arrays.append(array._getvalue())
+        return context.make_tuple(builder, array_types, arrays)
+
+    return array_types(arguments), codegen
+
+
+@cache
+def native(job: Any, dtypes: tuple[Any, ...]) -> Any:
+    """The job as a C function `void (begin, end, thread, arguments)` for arrays of these dtypes."""
+
+    def entry(begin, end, thread, arguments):  # type: ignore[no-untyped-def]
+        job(begin, end, thread, *unpack(arguments))
+
+    arrays = types.Tuple([types.Array(numba.from_dtype(dtype), 1, "C") for dtype in dtypes])
+    signature = types.void(types.intp, types.intp, types.intp, types.CPointer(arrays))
+    function = numba.core.ccallback.CFunc(entry, (signature.args, signature.return_type), {}, OPTIONS)
+    function._cache = disk_cache(job.py_func)
+    function.compile()
+    return function
+
+
+def disk_cache(function: Callable[..., Any]) -> Any:
+    try:
+        return JobCache(function)
+    except RuntimeError:  # no folder that may be written
+        return NullCache()
+
+
+# Below this much work per thread starting threads costs more than it gains (see microkernels/parallel.hpp).
+MIN_FLOPS_PER_THREAD = 2e5
+
+
+def useful_threads(threads: int, jobs: int, flops: float) -> int:
+    """Threads worth starting for some independent jobs of `flops` in all."""
+    return max(1, min(threads, jobs, int(flops / MIN_FLOPS_PER_THREAD)))
+
+
+def run(job: Any, jobs: int, threads: int, *arrays: Array) -> None:
+    """Do jobs 0 to jobs - 1 of a job function over contiguous arrays, at most `threads` at a time."""
+    flat = [array.reshape(-1) for array in arrays]
+    if not JIT:
+        job(0, jobs, 0, *flat)
+        return
+    function = native(job, tuple(array.dtype for array in flat))
+    table = np.array([(address_of(array), array.size) for array in flat], np.int64)
+    parallel_for()(function.address, address_of(table), jobs, threads)
+
+
+def address_of(array: Array) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+@cache
+def parallel_for() -> Callable[[int, int, int, int], None]:
+    """The compiled package's threads, or a pool of Python threads without it."""
+    try:
+        from fastconv.kernels.cython import _cpu
+    except ImportError:
+        return pool_for
+    return _cpu.parallel_for  # type: ignore[no-any-return]
+
+
+@cache
+def pool(process: int) -> ThreadPoolExecutor:
+    """The threads of a process; a forked child has another number and so makes its own."""
+    return ThreadPoolExecutor(runtime.default_threads(), thread_name_prefix="fastconv")
+
+
+def pool_for(function: int, arguments: int, jobs: int, threads: int) -> None:
+    """`parallel_for` on Python threads, an even share of the jobs each."""
+    word = ctypes.c_ssize_t
+    call = ctypes.CFUNCTYPE(None, word, word, word, ctypes.c_void_p)(function)
+    cuts = [jobs * t // threads for t in range(threads + 1)]
+    if threads == 1:
+        call(0, jobs, 0, arguments)
+        return
+    shares = [pool(os.getpid()).submit(call, cuts[t], cuts[t + 1], t, arguments) for t in range(threads)]
+    for share in shares:
+        share.result()
