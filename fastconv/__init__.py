@@ -18,9 +18,29 @@ from fastconv.nn.losses import softmax_cross_entropy
 from fastconv.nn.model import Sequential
 from fastconv.nn.norm import BatchNorm2d
 from fastconv.nn.optim import SGD, Adam
-from fastconv.ops.conv import conv2d, conv2d_filter_grad, conv2d_input_grad
+from fastconv.ops.activation import activation_grad
+from fastconv.ops.conv1d import conv1d, conv1d_filter_grad, conv1d_input_grad
+from fastconv.ops.conv2d import conv2d, conv2d_filter_grad, conv2d_input_grad
+from fastconv.ops.conv3d import conv3d, conv3d_filter_grad, conv3d_input_grad
+from fastconv.ops.conv_transpose1d import (
+    conv_transpose1d,
+    conv_transpose1d_filter_grad,
+    conv_transpose1d_input_grad,
+)
+from fastconv.ops.conv_transpose2d import (
+    conv_transpose2d,
+    conv_transpose2d_filter_grad,
+    conv_transpose2d_input_grad,
+)
+from fastconv.ops.conv_transpose3d import (
+    conv_transpose3d,
+    conv_transpose3d_filter_grad,
+    conv_transpose3d_input_grad,
+)
 from fastconv.ops.errors import UnsupportedProblem
-from fastconv.ops.pool import avg_pool2d, avg_pool2d_grad, max_pool2d, max_pool2d_grad
+from fastconv.ops.pool1d import avg_pool1d, avg_pool1d_grad, max_pool1d, max_pool1d_grad
+from fastconv.ops.pool2d import avg_pool2d, avg_pool2d_grad, max_pool2d, max_pool2d_grad
+from fastconv.ops.pool3d import avg_pool3d, avg_pool3d_grad, max_pool3d, max_pool3d_grad
 
 __version__ = "0.1.0"
 
@@ -54,15 +74,39 @@ __all__ = [
     "Step",
     "Tanh",
     "UnsupportedProblem",
+    "activation_grad",
+    "avg_pool1d",
+    "avg_pool1d_grad",
     "avg_pool2d",
     "avg_pool2d_grad",
+    "avg_pool3d",
+    "avg_pool3d_grad",
+    "conv1d",
+    "conv1d_filter_grad",
+    "conv1d_input_grad",
     "conv2d",
     "conv2d_filter_grad",
     "conv2d_input_grad",
+    "conv3d",
+    "conv3d_filter_grad",
+    "conv3d_input_grad",
+    "conv_transpose1d",
+    "conv_transpose1d_filter_grad",
+    "conv_transpose1d_input_grad",
+    "conv_transpose2d",
+    "conv_transpose2d_filter_grad",
+    "conv_transpose2d_input_grad",
+    "conv_transpose3d",
+    "conv_transpose3d_filter_grad",
+    "conv_transpose3d_input_grad",
     "explain",
     "kernels",
+    "max_pool1d",
+    "max_pool1d_grad",
     "max_pool2d",
     "max_pool2d_grad",
+    "max_pool3d",
+    "max_pool3d_grad",
     "softmax_cross_entropy",
     "use",
 ]

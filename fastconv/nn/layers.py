@@ -23,7 +23,7 @@ from fastconv.ops.parse import (
     parse_layout,
     parse_padding,
 )
-from fastconv.ops.pool import avg_pool2d, avg_pool2d_grad, max_pool2d, max_pool2d_grad
+from fastconv.ops.pool2d import avg_pool2d, avg_pool2d_grad, max_pool2d, max_pool2d_grad
 
 
 class Conv2d(Layer):

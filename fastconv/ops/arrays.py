@@ -58,7 +58,8 @@ def plain_ndarray(op: str, name: str, a: Any) -> Array:
 def check_float(op: str, name: str, dtype: np.dtype[Any]) -> None:
     if dtype not in (FLOAT32, FLOAT64) or not dtype.isnative:
         cast = "np.float64" if dtype.kind == "f" and dtype.itemsize > 4 else "np.float32"
-        bad_type(op, f"{name} has dtype {dtype}", f"it must be native float32 or float64: {name}.astype({cast})")
+        needed = f"it must be native float32 or float64: {name}.astype({cast})"
+        bad_type(op, f"{name} has dtype {dtype}", needed)
 
 
 def check_shape(op: str, name: str, a: Array, shape: Size) -> None:
@@ -71,7 +72,7 @@ def check_argmax(op: str, argmax: Any, shape: Size, spec: PoolSpec) -> Array:
     if not isinstance(argmax, np.ndarray):
         bad_type(op, f"argmax is {shown(type(argmax).__name__)}", "it must be a NumPy array of integers")
     if argmax.dtype.kind not in "iu":
-        bad_type(op, f"argmax has dtype {argmax.dtype}", "it must be an integer array, as max-pooling returns it")
+        bad_type(op, f"argmax has dtype {argmax.dtype}", "it must be integers, as max-pooling returns them")
     check_shape(op, "argmax", argmax, shape)
     plane = math.prod(spec.size)
     if argmax.size and (argmax.min() < 0 or argmax.max() >= plane):
@@ -84,7 +85,7 @@ def check_argmax(op: str, argmax: Any, shape: Size, spec: PoolSpec) -> Array:
 
 
 def check_out(op: str, out: Any, shape: Size, dtype: np.dtype[Any], *inputs: Array | None) -> None:
-    """`out` must be a writeable ndarray of the result's shape and dtype that shares no memory with an input."""
+    """`out` must be a writeable ndarray of the result's shape and dtype, sharing no memory with an input."""
     if type(out) is not np.ndarray:
         bad_type(op, f"out is {shown(type(out).__name__)}", "it must be a NumPy array or None")
     if out.dtype != dtype:
@@ -110,7 +111,8 @@ def overlaps_itself(a: Array) -> bool:
     """True where two indices of a broadcast or overlapping view can meet at one address."""
     if a.flags.c_contiguous or a.size == 0:
         return False
-    steps = sorted((abs(stride), length) for stride, length in zip(a.strides, a.shape, strict=True) if length > 1)
+    axes = zip(a.strides, a.shape, strict=True)
+    steps = sorted((abs(stride), length) for stride, length in axes if length > 1)
     reach = a.itemsize
     for stride, length in steps:
         if stride < reach:

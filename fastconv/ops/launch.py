@@ -1,4 +1,4 @@
-"""From checked arguments to a kernel call: specs and choices are cached, so that a tiny call stays tiny."""
+"""From arguments to a kernel call: specs and choices are remembered, so that a tiny call stays tiny."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from fastconv.dispatch import runtime
+from fastconv.dispatch import runtime, settings
 from fastconv.dispatch.select import select
 from fastconv.dispatch.settings import Settings
 from fastconv.ops import padding as padding_modes
-from fastconv.ops.spec import ConvSpec, PoolSpec, Size, conv_spec, pool_spec
+from fastconv.ops.spec import ConvSpec, PoolSpec, Size, conv_spec, conv_transpose_spec, pool_spec
+
+CACHED = 4096
 
 
 class ConvLaunch(NamedTuple):
@@ -34,63 +36,45 @@ class PoolLaunch(NamedTuple):
     y_shape: Size
 
 
-PLAIN = (int, str, bool, type(None))
+SCALARS = {int, str, type(None)}
+FLAGS = {bool}
 
 
-def plain(value: Any) -> bool:
-    """True where equal values are the same argument: 1.0 and np.int64(1) equal 1 but are checked apart."""
-    kind = type(value)
-    return kind is int or kind is str or value is None or (kind is tuple and all(map(plain, value)))
+def plain(given: tuple[Any, ...]) -> bool:
+    """True where equal values are the same argument; 1.0, True and np.int64(1) equal 1 but are others."""
+    for value in given:
+        kind = type(value)
+        if kind is tuple:
+            if not (SCALARS.issuperset(map(type, value)) or plain(value)):
+                return False
+        elif kind not in SCALARS:
+            return False
+    return True
 
 
-def conv_launch(
-    op: str,
-    pass_name: str,
-    names: tuple[str, str],
-    x_shape: Size,
-    w_shape: Size,
-    dtype: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    groups: Any,
-    padding_mode: Any,
-    layout: Any,
-    kernel: Any,
-    settings: Settings,
-) -> ConvLaunch:
-    """The spec and the chosen kernel's pass for a convolution's arguments."""
-    make = (
-        _conv_launch
-        if plain((x_shape, w_shape, stride, padding, dilation, groups, padding_mode, layout, kernel))
-        else _conv_launch.__wrapped__
-    )
-    return make(
-        *(op, pass_name, names, x_shape, w_shape, dtype, stride, padding, dilation, groups),
-        *(padding_mode, layout, kernel, settings, runtime.threads_allowed(settings.threads)),
-    )
+def conv_launch(op: str, pass_name: str, names: tuple[str, str], dtype: Any, *given: Any) -> ConvLaunch:
+    """A convolution's spec and the chosen kernel's pass; `given` is what `_conv_launch` unpacks."""
+    make = _conv_launch if plain(given) else _conv_launch.__wrapped__
+    current = settings.current()
+    return make(op, pass_name, names, dtype, given, current, runtime.threads_allowed(current.threads))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=CACHED)
 def _conv_launch(
     op: str,
     pass_name: str,
     names: tuple[str, str],
-    x_shape: Size,
-    w_shape: Size,
     dtype: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    groups: Any,
-    padding_mode: Any,
-    layout: Any,
-    kernel: Any,
+    given: tuple[Any, ...],
     settings: Settings,
     threads: int,
 ) -> ConvLaunch:
+    x_shape, w_shape, stride, padding, dilation, groups, padding_mode, layout, kernel = given
     spec = conv_spec(
-        *(op, x_shape, w_shape, dtype),
+        op,
+        x_shape,
+        w_shape,
+        dtype,
         stride=stride,
         padding=padding,
         dilation=dilation,
@@ -109,37 +93,95 @@ def launch_of(
     if spec.padding_mode == "zeros" or spec.empty:
         run = select(op, pass_name, spec, settings, kernel).passes[pass_name]
     else:
-        inner = padding_modes.padded_spec(spec, spec.n)
-        run = padding_modes.around(pass_name, select(op, pass_name, inner, settings, kernel).passes[pass_name])
+        inner = padding_modes.padded_spec(spec)
+        run = padding_modes.around(
+            pass_name, select(op, pass_name, inner, settings, kernel).passes[pass_name]
+        )
     return ConvLaunch(spec, run, threads, spec.x_shape, spec.w_shape, spec.y_shape)
 
 
-def pool_launch(
-    op: str, pass_name: str, x_shape: Size, window: Any, dtype: Any, kernel: Any, settings: Settings, **options: Any
-) -> PoolLaunch:
-    """The spec and the chosen kernel's pass for a pooling's arguments."""
-    items = tuple(options.items())
-    make = (
-        _pool_launch
-        if plain((x_shape, window, kernel)) and all(type(v) is bool or plain(v) for v in options.values())
-        else _pool_launch.__wrapped__
+def conv_transpose_launch(
+    op: str, pass_name: str, names: tuple[str, str], dtype: Any, *given: Any
+) -> ConvLaunch:
+    """The same for a transposed convolution: its spec is the convolution's whose gradient it is."""
+    make = _conv_transpose_launch if plain(given) else _conv_transpose_launch.__wrapped__
+    current = settings.current()
+    return make(op, pass_name, names, dtype, given, current, runtime.threads_allowed(current.threads))
+
+
+@lru_cache(maxsize=CACHED)
+def _conv_transpose_launch(
+    op: str,
+    pass_name: str,
+    names: tuple[str, str],
+    dtype: Any,
+    given: tuple[Any, ...],
+    settings: Settings,
+    threads: int,
+) -> ConvLaunch:
+    x_shape, w_shape, stride, padding, output_padding, dilation, groups, layout, kernel = given
+    spec = conv_transpose_spec(
+        op,
+        x_shape,
+        w_shape,
+        dtype,
+        stride=stride,
+        padding=padding,
+        output_padding=output_padding,
+        dilation=dilation,
+        groups=groups,
+        layout=layout,
+        names=names,
     )
-    threads = runtime.threads_allowed(settings.threads)
-    return make(op, pass_name, x_shape, window, dtype, kernel, settings, threads, items)
+    return launch_of(op, pass_name, spec, kernel, settings, threads)
 
 
-@lru_cache(maxsize=4096, typed=True)
+def pool_launch(
+    op: str,
+    pass_name: str,
+    name: str,
+    dtype: Any,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    *given: Any,
+) -> PoolLaunch:
+    """A pooling's spec and the chosen kernel's pass; `given` is what `_pool_launch` unpacks."""
+    make = _pool_launch
+    if not (plain(given) and FLAGS.issuperset((type(ceil_mode), type(count_include_pad)))):
+        make = _pool_launch.__wrapped__
+    current = settings.current()
+    threads = runtime.threads_allowed(current.threads)
+    return make(op, pass_name, name, dtype, ceil_mode, count_include_pad, given, current, threads)
+
+
+@lru_cache(maxsize=CACHED)
 def _pool_launch(
     op: str,
     pass_name: str,
-    x_shape: Size,
-    window: Any,
+    name: str,
     dtype: Any,
-    kernel: Any,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    given: tuple[Any, ...],
     settings: Settings,
     threads: int,
-    options: tuple[tuple[str, Any], ...],
 ) -> PoolLaunch:
-    spec = pool_spec(op, x_shape, window, dtype, **dict(options))
+    x_shape, window, stride, padding, dilation, divisor_override, layout, out_shape, kernel = given
+    spec = pool_spec(
+        op,
+        x_shape,
+        window,
+        dtype,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        ceil_mode=ceil_mode,
+        layout=layout,
+        count_include_pad=count_include_pad,
+        divisor_override=divisor_override,
+        needs_input=pass_name == "max_pool" or not (count_include_pad or divisor_override),
+        out_shape=out_shape,
+        name=name,
+    )
     run = select(op, pass_name, spec, settings, kernel).passes[pass_name]
     return PoolLaunch(spec, run, threads, spec.x_shape, spec.y_shape)

@@ -1,14 +1,15 @@
 """Reflect, replicate and circular padding around kernels that know only zero padding.
 
-The input is padded some images at a time, so that the copy stays small; a gradient of the padded input is
-folded back onto the elements that its border repeats.
+The input is padded in bands of output lines, or several small images at a time, so that the copy stays
+small; a gradient of the padded input is folded back onto the elements that its border repeats.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,18 @@ from fastconv.ops.spec import ConvSpec
 
 Array = NDArray[Any]
 Pass = Callable[..., None]
-NUMPY_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
-# A padded copy of about this size stays in a core's level 2 cache between the copy and the kernel.
-CHUNK_BYTES = 1 << 20
+# The most a padded copy takes where one output line does not need more: small beside the input of a large
+# problem, large beside the filters that a kernel packs anew for every band.
+BAND_BYTES = 4 << 20
+
+
+class Band(NamedTuple):
+    """Output lines [first, last) along the first spatial axis of some images; the convolution when padded."""
+
+    images: slice
+    first: int
+    last: int
+    inner: ConvSpec
 
 
 def around(pass_name: str, run: Pass) -> Pass:
@@ -27,66 +37,159 @@ def around(pass_name: str, run: Pass) -> Pass:
     return {"forward": _forward, "input_grad": _input_grad, "filter_grad": _filter_grad}[pass_name](run)
 
 
-def padded_spec(spec: ConvSpec, n: int) -> ConvSpec:
-    """The same convolution of `n` images that are padded already."""
+def padded_spec(spec: ConvSpec) -> ConvSpec:
+    """The same convolution of images that are padded already."""
     size = tuple(i + before + after for i, (before, after) in zip(spec.size, spec.padding, strict=True))
-    return replace(spec, n=n, size=size, padding=((0, 0),) * spec.ndim, padding_mode="zeros")
+    return replace(spec, size=size, padding=((0, 0),) * spec.ndim, padding_mode="zeros")
 
 
-def chunks(spec: ConvSpec) -> Iterator[tuple[slice, ConvSpec]]:
-    """Slices of the batch whose padded copies are about CHUNK_BYTES, with their specs."""
-    image = int(np.prod(padded_spec(spec, 1).x_shape)) * spec.dtype.itemsize
-    step = max(1, CHUNK_BYTES // image)
-    for start in range(0, spec.n, step):
-        stop = min(start + step, spec.n)
-        yield slice(start, stop), padded_spec(spec, stop - start)
+def bands(spec: ConvSpec) -> Iterator[Band]:
+    """The problem in pieces whose padded inputs take about BAND_BYTES."""
+    whole = padded_spec(spec)
+    line = math.prod(whole.x_shape) // max(spec.n * whole.size[0], 1) * spec.dtype.itemsize
+    extent = (spec.window[0] - 1) * spec.dilation[0] + 1
+    lines = max(1, (BAND_BYTES // line - extent) // spec.stride[0] + 1)
+    images = 1 if lines < spec.out_size[0] else max(1, BAND_BYTES // (line * whole.size[0]))
+    for n in range(0, spec.n, images):
+        last_n = min(n + images, spec.n)
+        for first in range(0, spec.out_size[0], lines):
+            last = min(first + lines, spec.out_size[0])
+            size = ((last - first - 1) * spec.stride[0] + extent, *whole.size[1:])
+            out_size = (last - first, *spec.out_size[1:])
+            yield Band(
+                slice(n, last_n), first, last, replace(whole, n=last_n - n, size=size, out_size=out_size)
+            )
 
 
-def pad(spec: ConvSpec, x: Array) -> Array:
-    """x with its border filled in the spec's mode."""
-    widths = [(0, 0), *spec.padding, (0, 0)] if spec.channels_last else [(0, 0), (0, 0), *spec.padding]
-    return np.pad(x, widths, mode=NUMPY_MODES[spec.padding_mode])  # type: ignore[call-overload,no-any-return]
+def lines_first(spec: ConvSpec, a: Array, axis: int) -> Array:
+    """View an activation with one spatial axis in front."""
+    return np.moveaxis(a, axis + (1 if spec.channels_last else 2), 0)
 
 
-def fold(spec: ConvSpec, dpadded: Array) -> Array:
-    """The gradient of x from that of `pad(x)`: every border element is added to the one it repeats."""
-    for axis, (i, (before, after)) in enumerate(zip(spec.size, spec.padding, strict=True)):
-        source = np.pad(np.arange(i), (before, after), mode=NUMPY_MODES[spec.padding_mode])  # type: ignore[call-overload]
-        lines = np.moveaxis(dpadded, axis + (1 if spec.channels_last else 2), 0)
-        inner = lines[before : before + i]
-        for position in (*range(before), *range(before + i, before + i + after)):
-            inner[source[position]] += lines[position]
-        dpadded = np.moveaxis(inner, 0, axis + (1 if spec.channels_last else 2))
-    return dpadded
+def source(mode: str, i: int, position: Array) -> Array:
+    """The element of an axis of `i` that the border repeats at `position`, counted from the axis' start."""
+    if mode == "replicate":
+        return np.clip(position, 0, i - 1)
+    if mode == "circular":
+        return position % i
+    mirrored = np.abs(position)
+    return np.where(mirrored < i, mirrored, 2 * (i - 1) - mirrored)
+
+
+def border(spec: ConvSpec, axis: int, start: int, stop: int) -> Iterator[tuple[slice, Array]]:
+    """The border lines among the padded lines [start, stop), and the input lines they repeat.
+
+    Counted from `start` on the one side, from the input's own start on the other; before the input and after
+    it, so that (replicate aside) no line is repeated twice in one piece.
+    """
+    i, (before, _) = spec.size[axis], spec.padding[axis]
+    for low, high in ((start, min(stop, before)), (max(start, before + i), stop)):
+        if low < high:
+            yield (
+                slice(low - start, high - start),
+                source(spec.padding_mode, i, np.arange(low, high) - before),
+            )
+
+
+def shared(spec: ConvSpec, start: int, stop: int) -> tuple[slice, slice]:
+    """The input's own among the padded lines [start, stop) of axis 0: in the band, and in the input."""
+    i, (before, _) = spec.size[0], spec.padding[0]
+    low = min(max(start, before), stop)
+    high = max(min(stop, before + i), low)
+    return slice(low - start, high - start), slice(low - before, high - before)
+
+
+def pad(spec: ConvSpec, band: Band, x: Array) -> Array:
+    """The padded input of a band: the first axis filled from x, the others from the copy itself."""
+    padded = np.empty(band.inner.x_shape, spec.dtype)
+    start = band.first * spec.stride[0]
+    stop = start + band.inner.size[0]
+    lines, given = lines_first(spec, padded, 0), lines_first(spec, x[band.images], 0)
+    columns = interior(spec)
+    inside, there = shared(spec, start, stop)
+    lines[(inside, *columns)] = given[there]
+    for at, repeated in border(spec, 0, start, stop):
+        lines[(at, *columns)] = given[repeated]
+    for axis in range(1, spec.ndim):
+        lines, before = lines_first(spec, padded, axis), spec.padding[axis][0]
+        for at, repeated in border(spec, axis, 0, band.inner.size[axis]):
+            lines[at] = lines[before + repeated]
+    return padded
+
+
+def interior(spec: ConvSpec) -> tuple[slice, ...]:
+    """The index, behind a leading first axis, of the input's own elements along all other axes."""
+    own = [slice(before, before + i) for i, (before, _) in zip(spec.size[1:], spec.padding[1:], strict=True)]
+    return (slice(None), *own) if spec.channels_last else (slice(None), slice(None), *own)
+
+
+def fold(spec: ConvSpec, band: Band, dpadded: Array, dx: Array) -> None:
+    """Add the gradient of a band's padded input to dx: that of a border element to the one it repeats."""
+    for axis in range(1, spec.ndim):
+        lines, before = lines_first(spec, dpadded, axis), spec.padding[axis][0]
+        for at, repeated in border(spec, axis, 0, band.inner.size[axis]):
+            add_lines(lines, before + repeated, lines[at])
+    start = band.first * spec.stride[0]
+    stop = start + band.inner.size[0]
+    lines = lines_first(spec, dpadded, 0)[(slice(None), *interior(spec))]
+    target = lines_first(spec, dx[band.images], 0)
+    inside, there = shared(spec, start, stop)
+    target[there] += lines[inside]
+    for at, repeated in border(spec, 0, start, stop):
+        add_lines(target, repeated, lines[at])
+
+
+def add_lines(target: Array, at: Array, lines: Array) -> None:
+    """target[at] += lines, where `at` is all different or all the same."""
+    if at[0] == at[-1]:
+        target[at[0]] += lines.sum(0)
+    else:
+        target[at] += lines
+
+
+def part(spec: ConvSpec, band: Band, y: Array) -> Array:
+    """View a band's part of an output array."""
+    axis = 1 if spec.channels_last else 2
+    return y[(band.images, *[slice(None)] * (axis - 1), slice(band.first, band.last))]
 
 
 def _forward(run: Pass) -> Pass:
-    def forward(spec: ConvSpec, x: Array, w: Array, bias: Any, y: Array, activation: Any, threads: int) -> None:
-        for images, inner in chunks(spec):
-            run(inner, pad(spec, x[images]), w, bias, y[images], activation, threads)
+    def forward(
+        spec: ConvSpec, x: Array, w: Array, bias: Any, y: Array, activation: Any, threads: int
+    ) -> None:
+        for band in bands(spec):
+            target = part(spec, band, y)
+            whole = target.flags.c_contiguous
+            computed = target if whole else np.empty(target.shape, target.dtype)
+            run(band.inner, pad(spec, band, x), w, bias, computed, activation, threads)
+            if not whole:
+                target[...] = computed
 
     return forward
 
 
 def _input_grad(run: Pass) -> Pass:
     def input_grad(spec: ConvSpec, dy: Array, w: Array, dx: Array, threads: int) -> None:
-        for images, inner in chunks(spec):
-            dpadded = np.empty(inner.x_shape, spec.dtype)
-            run(inner, dy[images], w, dpadded, threads)
-            dx[images] = fold(spec, dpadded)
+        dx[...] = 0
+        for band in bands(spec):
+            dpadded = np.empty(band.inner.x_shape, spec.dtype)
+            run(band.inner, np.ascontiguousarray(part(spec, band, dy)), w, dpadded, threads)
+            fold(spec, band, dpadded, dx)
 
     return input_grad
 
 
 def _filter_grad(run: Pass) -> Pass:
     def filter_grad(spec: ConvSpec, x: Array, dy: Array, dw: Array, db: Array | None, threads: int) -> None:
-        part, part_b = np.empty_like(dw), None if db is None else np.empty_like(db)
-        for images, inner in chunks(spec):
-            first = images.start == 0
-            run(inner, pad(spec, x[images]), dy[images], dw if first else part, db if first else part_b, threads)
-            if not first:
-                dw += part
-                if db is not None and part_b is not None:
-                    db += part_b
+        dw[...] = 0
+        if db is not None:
+            db[...] = 0
+        dw_part, db_part = np.empty_like(dw), None if db is None else np.empty_like(db)
+        for band in bands(spec):
+            dy_part = np.ascontiguousarray(part(spec, band, dy))
+            run(band.inner, pad(spec, band, x), dy_part, dw_part, db_part, threads)
+            dw += dw_part
+            if db is not None:
+                db += db_part
 
     return filter_grad

@@ -7,7 +7,6 @@ axes, outermost first ((W,), (H, W) or (D, H, W)).
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,15 +15,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastconv.ops.errors import bad_type, bad_value, shown
+from fastconv.ops.errors import bad_value
+from fastconv.ops.parse import (
+    LAYOUTS,
+    MAX_EXTENT,
+    PADDING_MODES,
+    Padding,
+    Size,
+    check_padding_mode,
+    check_positive,
+    parse_axes,
+    parse_flag,
+    parse_int,
+    parse_layout,
+    parse_padding,
+    parse_shape,
+)
 
-Size = tuple[int, ...]
-Padding = tuple[tuple[int, int], ...]
-
-LAYOUTS = {1: ("NCW", "NWC"), 2: ("NCHW", "NHWC"), 3: ("NCDHW", "NDHWC")}
-PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
-# Kernels compute offsets in int64 bytes; a padded axis beyond this could overflow them.
-MAX_EXTENT = 2**62
+__all__ = ["LAYOUTS", "PADDING_MODES", "ConvSpec", "Padding", "PoolSpec", "Size", "conv_spec", "pool_spec"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,9 @@ class ConvSpec:
     @property
     def flops(self) -> int:
         """2 per multiply-add of the direct sum, padding included: the figure every library quotes."""
-        return 2 * self.n * self.k * (self.c // self.groups) * math.prod(self.window) * math.prod(self.out_size)
+        return (
+            2 * self.n * self.k * (self.c // self.groups) * math.prod(self.window) * math.prod(self.out_size)
+        )
 
     @cached_property
     def geometry(self) -> NDArray[np.int64]:
@@ -160,6 +170,15 @@ def split_shape(shape: Size, channels_last: bool) -> tuple[int, int, Size]:
     return (shape[0], shape[-1], shape[1:-1]) if channels_last else (shape[0], shape[1], shape[2:])
 
 
+def split_filter_shape(
+    op: str, name: str, shape: Any, ndim: int, channels_last: bool
+) -> tuple[Size, int, int]:
+    """(window, C/groups, K) of a filter's shape."""
+    axes = "TRS"[3 - ndim :]
+    shape = parse_shape(op, name, shape, ndim + 2, f"{axes}CK" if channels_last else f"KC{axes}")
+    return (shape[:-2], *shape[-2:]) if channels_last else (shape[2:], shape[1], shape[0])
+
+
 def conv_spec(
     op: str,
     x_shape: Sequence[int],
@@ -178,22 +197,18 @@ def conv_spec(
     x_name, w_name = names
     ndim, channels_last = parse_layout(op, layout, x_shape)
     x_shape = parse_shape(op, x_name, x_shape, ndim + 2, layout)
-    axes = "TRS"[3 - ndim :]
-    filter_layout = f"{axes}CK" if channels_last else f"KC{axes}"
-    w_shape = parse_shape(op, w_name, w_shape, ndim + 2, filter_layout)
     n, c, size = split_shape(x_shape, channels_last)
-    window, (c_group, k) = (w_shape[:-2], w_shape[-2:]) if channels_last else (w_shape[2:], w_shape[1::-1])
+    window, c_group, k = split_filter_shape(op, w_name, w_shape, ndim, channels_last)
     groups = parse_int(op, "groups", groups, least=1)
     if c % groups:
         bad_value(op, f"{x_name} has {c} channels in {groups} groups", "groups must divide the channels")
     if k % groups:
         bad_value(op, f"{w_name} has {k} filters in {groups} groups", "groups must divide the filters")
     if c_group * groups != c:
-        axis = ndim if channels_last else 1
         bad_value(
             op,
             f"{w_name} has {c_group} input channels per group, {x_name} has {c} channels in {groups} groups",
-            f"{w_name}.shape[{axis}] must be {c // groups}",
+            f"{w_name}.shape[{ndim if channels_last else 1}] must be {c // groups}",
         )
     check_positive(op, w_name, window)
     check_positive(op, x_name, size)
@@ -203,7 +218,60 @@ def conv_spec(
     check_padding_mode(op, padding_mode, padding, size)
     out_size = output_size(op, size, window, stride, dilation, padding, ceil_mode=False)
     spec = ConvSpec(
-        *(n, c, k, groups, size, window, out_size, stride, dilation, padding, padding_mode, channels_last, dtype)
+        *(n, c, k, groups, size, window, out_size, stride, dilation),
+        *(padding, padding_mode, channels_last, dtype),
+    )
+    check_addressable(op, dtype, spec.x_shape, spec.w_shape, spec.y_shape)
+    return spec
+
+
+def conv_transpose_spec(
+    op: str,
+    x_shape: Sequence[int],
+    w_shape: Sequence[int],
+    dtype: np.dtype[Any],
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    dilation: Any = 1,
+    groups: Any = 1,
+    layout: str = "NCHW",
+    names: tuple[str, str] = ("x", "w"),
+) -> ConvSpec:
+    """The convolution whose input gradient a transposed convolution is.
+
+    The spec's y is the transposed convolution's x, its input the transposed convolution's output, and both
+    have the same filters: (C, K/groups, *window), where C are the channels of the transposed convolution's x.
+    The spec's out_size is x's size, also where a large output_padding leaves room for one more step.
+    """
+    x_name, w_name = names
+    ndim, channels_last = parse_layout(op, layout, x_shape)
+    x_shape = parse_shape(op, x_name, x_shape, ndim + 2, layout)
+    n, c, size = split_shape(x_shape, channels_last)
+    window, k_group, w_c = split_filter_shape(op, w_name, w_shape, ndim, channels_last)
+    groups = parse_int(op, "groups", groups, least=1)
+    if w_c != c:
+        axis = ndim + 1 if channels_last else 0
+        bad_value(
+            op, f"{w_name} takes {w_c} channels, {x_name} has {c}", f"{w_name}.shape[{axis}] must be {c}"
+        )
+    if c % groups:
+        bad_value(op, f"{x_name} has {c} channels in {groups} groups", "groups must divide the channels")
+    check_positive(op, w_name, window)
+    check_positive(op, x_name, size)
+    stride = parse_axes(op, "stride", stride, ndim, least=1)
+    dilation = parse_axes(op, "dilation", dilation, ndim, least=1)
+    extra = parse_axes(op, "output_padding", output_padding, ndim, least=0)
+    for e, s, d in zip(extra, stride, dilation, strict=True):
+        if e >= max(s, d):
+            bad_value(
+                op, f"output_padding is {e}", f"it must be below the stride or the dilation, {max(s, d)}"
+            )
+    padding, out_size = transposed_size(op, padding, size, window, stride, extra, dilation)
+    spec = ConvSpec(
+        *(n, k_group * groups, c, groups, out_size, window, size, stride, dilation),
+        *(padding, "zeros", channels_last, dtype),
     )
     check_addressable(op, dtype, spec.x_shape, spec.w_shape, spec.y_shape)
     return spec
@@ -257,131 +325,6 @@ def pool_spec(
     return spec
 
 
-def parse_layout(op: str, layout: Any, x_shape: Any) -> tuple[int, bool]:
-    """(number of spatial axes, channels last?) of a layout name; the caller has fixed the former in `op`."""
-    ndim = op_ndim(op, x_shape)
-    if not isinstance(layout, str):
-        bad_type(op, f"layout is {shown(layout)}", f"it must be {LAYOUTS[ndim][0]!r} or {LAYOUTS[ndim][1]!r}")
-    if layout not in LAYOUTS[ndim]:
-        bad_value(op, f"layout is {shown(layout)}", f"it must be {LAYOUTS[ndim][0]!r} or {LAYOUTS[ndim][1]!r}")
-    return ndim, layout == LAYOUTS[ndim][1]
-
-
-def op_ndim(op: str, x_shape: Any) -> int:
-    """The spatial rank an operation's name promises (conv2d: 2), or the array's where it promises none."""
-    for ndim in LAYOUTS:
-        if f"{ndim}d" in op:
-            return ndim
-    ndim = len(x_shape) - 2
-    if ndim not in LAYOUTS:
-        bad_value(op, f"x has {len(x_shape)} dimensions", "it must have 3 to 5: N, C and one to three spatial axes")
-    return ndim
-
-
-def parse_int(op: str, name: str, value: Any, least: int) -> int:
-    """A Python or NumPy integer (no bool) of at least `least`."""
-    if isinstance(value, (bool, np.bool_)):
-        bad_type(op, f"{name} is {shown(value)}", "it must be an integer")
-    try:
-        number = operator.index(value)
-    except TypeError:
-        bad_type(op, f"{name} is {shown(value)}", "it must be an integer")
-    if number < least:
-        bad_value(op, f"{name} is {number}", f"it must be at least {least}")
-    if number >= MAX_EXTENT:
-        bad_value(op, f"{name} is {number}", "it must be below 2**62")
-    return number
-
-
-def parse_flag(op: str, name: str, value: Any) -> bool:
-    if not isinstance(value, (bool, np.bool_)):
-        bad_type(op, f"{name} is {shown(value)}", "it must be True or False")
-    return bool(value)
-
-
-def parse_sequence(op: str, name: str, value: Any, needed: str) -> list[Any]:
-    """The elements of a list, tuple or 1-d integer array; anything else is a TypeError."""
-    if isinstance(value, np.ndarray):
-        value = value.tolist() if value.ndim else [value.item()]
-    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
-        bad_type(op, f"{name} is {shown(value)}", needed)
-    return list(value)
-
-
-def parse_shape(op: str, name: str, shape: Any, length: int, axes: str) -> Size:
-    """A shape argument or an array's shape: `length` integers of at least 0."""
-    parts = parse_sequence(op, f"{name} shape", shape, f"it must be {length} integers ({axes})")
-    if len(parts) != length:
-        bad_value(op, f"{name} has {len(parts)} dimensions {shown(tuple(parts))}", f"it must have {length} ({axes})")
-    return tuple(parse_int(op, f"{name}.shape[{i}]", v, least=0) for i, v in enumerate(parts))
-
-
-def parse_axes(op: str, name: str, value: Any, ndim: int, least: int) -> Size:
-    """One integer for every spatial axis, or one per axis."""
-    if not isinstance(value, (Sequence, np.ndarray)) or isinstance(value, (str, bytes)):
-        return (parse_int(op, name, value, least),) * ndim
-    parts = parse_sequence(op, name, value, f"it must be an integer or {ndim} of them")
-    if len(parts) != ndim:
-        bad_value(op, f"{name} has {len(parts)} elements {shown(value)}", f"it must be an integer or {ndim} of them")
-    return tuple(parse_int(op, f"{name}[{i}]", v, least) for i, v in enumerate(parts))
-
-
-def parse_padding(
-    op: str, padding: Any, size: Size, window: Size, stride: Size, dilation: Size
-) -> tuple[tuple[int, int], ...]:
-    """Every form of padding as (before, after) per axis."""
-    ndim = len(size)
-    forms = f"it must be an integer, {ndim} integers, {ndim} (before, after) pairs, 'valid', 'same' or 'same_lower'"
-    if isinstance(padding, str):
-        if padding == "valid":
-            return ((0, 0),) * ndim
-        if padding not in ("same", "same_lower"):
-            bad_value(op, f"padding is {shown(padding)}", forms)
-        pairs = []
-        for i, f, s, d in zip(size, window, stride, dilation, strict=True):
-            total = max((-(-i // s) - 1) * s + d * (f - 1) + 1 - i, 0)
-            half = total // 2
-            pairs.append((half, total - half) if padding == "same" else (total - half, half))
-        return tuple(pairs)
-    if not isinstance(padding, (Sequence, np.ndarray)) or isinstance(padding, bytes):
-        both = parse_int(op, "padding", padding, least=0)
-        return ((both, both),) * ndim
-    parts = parse_sequence(op, "padding", padding, forms)
-    if len(parts) != ndim:
-        bad_value(op, f"padding has {len(parts)} elements {shown(padding)}", forms)
-    pairs = []
-    for axis, part in enumerate(parts):
-        name = f"padding[{axis}]"
-        if isinstance(part, (Sequence, np.ndarray)) and not isinstance(part, (str, bytes)):
-            ends = parse_sequence(op, name, part, forms)
-            if len(ends) != 2:
-                bad_value(op, f"{name} is {shown(part)}", "it must be an integer or a (before, after) pair")
-            pairs.append((parse_int(op, f"{name}[0]", ends[0], 0), parse_int(op, f"{name}[1]", ends[1], 0)))
-        else:
-            both = parse_int(op, name, part, least=0)
-            pairs.append((both, both))
-    return tuple(pairs)
-
-
-def check_padding_mode(op: str, mode: Any, padding: Padding, size: Size) -> None:
-    """Reflection needs padding below the size, wrapping at most the size (one turn)."""
-    if not isinstance(mode, str):
-        bad_type(op, f"padding_mode is {shown(mode)}", f"it must be one of {', '.join(PADDING_MODES)}")
-    if mode not in PADDING_MODES:
-        bad_value(op, f"padding_mode is {shown(mode)}", f"it must be one of {', '.join(PADDING_MODES)}")
-    for axis, (ends, i) in enumerate(zip(padding, size, strict=True)):
-        limit = {"reflect": i - 1, "circular": i}.get(mode, MAX_EXTENT)
-        if max(ends) > limit:
-            bad_value(
-                op, f"padding[{axis}] is {ends} on an axis of {i}", f"padding_mode {mode!r} takes at most {limit}"
-            )
-
-
-def check_positive(op: str, name: str, sizes: Size) -> None:
-    if 0 in sizes:
-        bad_value(op, f"{name} has spatial size {sizes}", "every spatial axis must be at least 1")
-
-
 def output_size(
     op: str, size: Size, window: Size, stride: Size, dilation: Size, padding: Padding, *, ceil_mode: bool
 ) -> Size:
@@ -393,7 +336,9 @@ def output_size(
         padded, extent = i + before + after, d * (f - 1) + 1
         if max(padded, extent, padded + s) >= MAX_EXTENT:
             bad_value(
-                op, f"axis {axis}: padded size {padded}, window extent {extent}, stride {s}", "each must be below 2**62"
+                op,
+                f"axis {axis}: padded size {padded}, window extent {extent}, stride {s}",
+                "each must be below 2**62",
             )
         if extent > padded:
             bad_value(
@@ -407,6 +352,31 @@ def output_size(
             o -= 1
         out.append(o)
     return tuple(out)
+
+
+def transposed_size(
+    op: str, padding: Any, size: Size, window: Size, stride: Size, extra: Size, dilation: Size
+) -> tuple[Padding, Size]:
+    """The padding of a transposed convolution, and its output size (I-1)*s - padding + d*(F-1) + extra + 1.
+
+    "same" and "same_lower" give I * s outputs, as TensorFlow and ONNX define them.
+    """
+    full = []
+    for axis, (i, f, s, e, d) in enumerate(zip(size, window, stride, extra, dilation, strict=True)):
+        full.append((i - 1) * s + d * (f - 1) + e + 1)
+        if full[-1] >= MAX_EXTENT:
+            bad_value(op, f"axis {axis}: output size {full[-1]}", "it must be below 2**62")
+    if isinstance(padding, str) and padding in ("same", "same_lower"):
+        out_size = tuple(i * s for i, s in zip(size, stride, strict=True))
+        total = tuple(max(whole - o, 0) for whole, o in zip(full, out_size, strict=True))
+        halves = tuple((t // 2, t - t // 2) for t in total)
+        return (halves if padding == "same" else tuple((b, a) for a, b in halves)), out_size
+    padding = parse_padding(op, padding, size, window, stride, dilation)
+    out_size = tuple(whole - before - after for whole, (before, after) in zip(full, padding, strict=True))
+    for axis, (o, whole, ends) in enumerate(zip(out_size, full, padding, strict=True)):
+        if o < 1:
+            bad_value(op, f"axis {axis}: an output of {whole} less the padding {ends}", "one must be left")
+    return padding, out_size
 
 
 def size_of_output(op: str, dy_shape: Any, n: int, c: int, layout: str, channels_last: bool) -> Size:

@@ -1,0 +1,77 @@
+"""Activations fused into a convolution, and their gradients from the output alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastconv.ops.arrays import Array, check_out, check_shape, checked_float
+from fastconv.ops.errors import bad_type, bad_value, shown
+
+LEAKY_SLOPE = 0.01
+# dy times the derivative as a function of the output. A NaN lets relu's gradient pass, as in PyTorch.
+GRADIENTS: dict[str, Callable[[Array, Array], Array]] = {
+    "relu": lambda dy, y: np.where(y <= 0, dy.dtype.type(0), dy),
+    "leaky_relu": lambda dy, y: dy * np.where(y > 0, dy.dtype.type(1), dy.dtype.type(LEAKY_SLOPE)),
+    "sigmoid": lambda dy, y: dy * (y * (1 - y)),
+    "tanh": lambda dy, y: dy * (1 - y * y),
+}
+
+
+def check_activation(op: str, activation: Any) -> None:
+    """`activation` must be a name that `GRADIENTS` holds."""
+    needed = f"it must be None or one of {', '.join(GRADIENTS)}"
+    if not isinstance(activation, str):
+        bad_type(op, f"activation is {shown(activation)}", needed)
+    if activation not in GRADIENTS:
+        bad_value(op, f"activation is {shown(activation)}", needed)
+
+
+def activation_grad(dy: Array, y: Array, activation: str | None, *, out: Array | None = None) -> Array:
+    """Gradient of an activation with respect to its input, from its output.
+
+    What a convolution with a fused activation needs before its own gradients: none of these activations
+    needs its input again.
+
+    Parameters
+    ----------
+    dy : ndarray, float32 or float64
+        Gradient of the activation's output, of any shape.
+    y : ndarray of dy's shape and dtype
+        The activation's output.
+    activation : {None, "relu", "leaky_relu", "sigmoid", "tanh"}
+        None returns a copy of dy.
+    out : ndarray, optional
+        Receives the result.
+
+    Returns
+    -------
+    ndarray of dy's shape
+
+    Raises
+    ------
+    ValueError, TypeError
+        For every argument that does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> x, w = np.array([[[[-1.0, 2.0]]]]), np.ones((1, 1, 1, 1))
+    >>> y = fc.conv2d(x, w, activation="relu")
+    >>> fc.activation_grad(np.ones_like(y), y, "relu")
+    array([[[[0., 1.]]]])
+    """
+    op = "activation_grad"
+    dy = checked_float(op, "dy", dy)
+    y = checked_float(op, "y", y, dy.dtype)
+    check_shape(op, "y", y, dy.shape)
+    if activation is not None:
+        check_activation(op, activation)
+    if out is None:
+        out = np.empty(dy.shape, dy.dtype)
+    else:
+        check_out(op, out, dy.shape, dy.dtype, dy, y)
+    out[...] = dy if activation is None else GRADIENTS[activation](dy, y)
+    return out
