@@ -194,7 +194,7 @@ def _seen_by_kernel(spec: ConvSpec | PoolSpec) -> ConvSpec | PoolSpec:
     """A kernel gets images that are padded already, unless with zeros."""
     if isinstance(spec, PoolSpec) or spec.padding_mode == "zeros" or spec.empty:
         return spec
-    return padding_modes.padded_spec(spec, spec.n)
+    return padding_modes.padded_spec(spec)
 
 
 def _reasons(

@@ -52,7 +52,7 @@ class Workload:
         arrays = {name: np.abs(a) for name, a in self.arrays(layout).items()}
         return to_first(pass_name, layout, self.problem, self._call(pass_name, layout, kernel, arrays)())
 
-    def error(self, pass_name: str, got: Array, want: Array, magnitude: Array) -> float:
+    def error(self, got: Array, want: Array, magnitude: Array) -> float:
         """The largest deviation, in units of the bound that a right result keeps to; above 1 is wrong."""
         bound = EPS_FACTOR * float(np.finfo(self.dtype).eps) * magnitude + np.finfo(self.dtype).tiny
         return float(np.max(np.abs(got - want) / bound))
