@@ -16,6 +16,7 @@ from fastconv.nn.optim import Adam, Optimizer, Schedule
 from fastconv.ops.arrays import Array
 from fastconv.ops.errors import bad_type, bad_value, shown
 from fastconv.ops.parse import parse_int
+from fastconv.tools.extras import require
 
 if TYPE_CHECKING:
     from fastconv.nn.model import Sequential
@@ -210,10 +211,7 @@ def progress_bar(images: int, *, enabled: bool) -> Any:
     """A tqdm bar over all images of all epochs."""
     if not enabled:
         return NoBar()
-    try:
-        from tqdm.auto import tqdm
-    except ImportError as error:
-        raise ImportError("progress=True needs tqdm: pip install 'fastconv[digits]'") from error
+    tqdm = require("tqdm.auto", "progress=True").tqdm
     return tqdm(total=images, unit="img", unit_scale=True, leave=False)
 
 
