@@ -131,8 +131,8 @@ def max_pool_grad(spec: Any, dy: Array, argmax: Array, dx: Array, threads: int) 
     n, c = np.ogrid[: spec.n, : spec.c]
     np.add.at(
         planes,
-        (n[..., None], c[..., None], at.reshape(spec.n, spec.c, -1)),
-        dy.reshape(spec.n, spec.c, -1),
+        (n[..., None], c[..., None], at.reshape(*planes.shape[:2], math.prod(spec.out_size))),
+        dy.reshape(*planes.shape[:2], math.prod(spec.out_size)),
     )
     channels_first(spec, dx)[...] = planes.reshape(spec.n, spec.c, *spec.size)
 
