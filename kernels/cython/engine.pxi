@@ -12,3 +12,4 @@ cdef extern from "geometry.hpp" namespace "fastconv" nogil:
 ACTIVATIONS = {None: LINEAR, "relu": RELU, "leaky_relu": LEAKY_RELU, "sigmoid": SIGMOID, "tanh": TANH}
 
 include "conv.pxi"
+include "direct.pxi"
