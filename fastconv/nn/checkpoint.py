@@ -32,7 +32,7 @@ def save(path: str | Path, layer: Layer) -> None:
 
 def load(path: str | Path, layer: Layer) -> None:
     """Read into the layer's own arrays, after every name and shape has been compared."""
-    found, wanted = read(path), tensors(layer)
+    found, wanted = read_npz("load", path, "an .npz file that save() wrote"), tensors(layer)
     for name in sorted(found.keys() ^ wanted.keys()):
         where = "only in the file" if name in found else "only in the net"
         bad_value(
@@ -51,10 +51,11 @@ def load(path: str | Path, layer: Layer) -> None:
         a[...] = found[name]
 
 
-def read(path: str | Path) -> dict[str, Array]:
+def read_npz(op: str, path: str | Path, needed: str) -> dict[str, Array]:
     """All arrays of an .npz file; pickled objects are refused."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        with open(path, "rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            return {name: archive[name] for name in archive.files}
     except (ValueError, EOFError, AttributeError, zipfile.BadZipFile):
-        bad_value("load", f"{path} cannot be read", "it must be an .npz file that save() wrote")
+        bad_value(op, f"{path} cannot be read", f"it must be {needed}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from fastconv.nn.checkpoint import read_npz
 from fastconv.ops.arrays import Array
 from fastconv.ops.errors import bad_value
 from fastconv.tools.extras import require
@@ -64,14 +64,11 @@ def npz(path: str | Path) -> Dataset:
         Where the file is no such file, or its arrays do not fit together.
     """
     names = ("x_train", "y_train", "x_test", "y_test")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = [name for name in names if name not in file.files]
-            if missing:
-                bad_value("data", f"{path} has no {', '.join(missing)}", f"it must hold {', '.join(names)}")
-            x_train, y_train, x_test, y_test = (file[name] for name in names)
-    except (EOFError, AttributeError, zipfile.BadZipFile):
-        bad_value("data", f"{path} cannot be read", f"it must be an .npz file with {', '.join(names)}")
+    found = read_npz("data", path, f"an .npz file with {', '.join(names)}")
+    missing = [name for name in names if name not in found]
+    if missing:
+        bad_value("data", f"{path} has no {', '.join(missing)}", f"it must hold {', '.join(names)}")
+    x_train, y_train, x_test, y_test = (found[name] for name in names)
     for part, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
         if x.ndim not in (3, 4) or y.shape != x.shape[:1] or y.dtype.kind not in "iu":
             bad_value(
