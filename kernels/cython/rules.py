@@ -10,7 +10,3 @@ from typing import Any
 
 def takes_all(*problem: Any) -> None:
     """No restriction."""
-
-
-def blocked_unsupported(pass_name: str, spec: Any) -> str | None:
-    return None if spec.channels_last or pass_name == "filter_grad" else "channels-first is being written"

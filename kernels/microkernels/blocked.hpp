@@ -1,6 +1,7 @@
 // The blocked kernel: implicit GEMM for the three passes, no im2col buffer (Goto, van de Geijn 2008; Dukhan 2019).
 #pragma once
 #include "filter_grad.hpp"
+#include "gather_first.hpp"
 #include "gather_last.hpp"
 
 namespace fastconv {
@@ -18,16 +19,76 @@ ChannelsLast<T> channels_last_problem(const Geometry& g, bool input_grad, const 
 }
 
 template <class T>
+ChannelsFirst<T> channels_first_problem(const Geometry& g, bool input_grad, const T* source, T* dest) {
+    const idx depth = input_grad ? g.k_group() : g.c_group(), rows = input_grad ? g.c_group() : g.k_group();
+    const idx source_plane = input_grad ? g.out_pixels() : g.pixels();
+    const idx dest_plane = input_grad ? g.pixels() : g.out_pixels();
+    ChannelsFirst<T> p{g.n, g.groups, depth, rows, depth * g.groups * source_plane, source_plane,
+                       rows * g.groups * dest_plane, dest_plane, {}, source, dest, nullptr, LINEAR};
+    for (int a = 0; a < 3; a++) p.dest_size[a] = input_grad ? g.size[a] : g.out[a];
+    return p;
+}
+
+// A 1x1 window at stride 1 sees the pixels of an image as one long row.
+inline void join_rows(View& v, idx dest_size[3]) {
+    idx pixels = 1;
+    for (const Axis& x : v.axis) {
+        if (x.taps() != 1 || x.offset[0] || x.step != 1 || x.stride != 1 || x.size != x.out) return;
+        pixels *= x.size;
+    }
+    for (int a = 0; a < 3; a++) v.axis[a].size = v.axis[a].out = dest_size[a] = a == 2 ? pixels : 1;
+}
+
+// Filters of the input gradient as rows: (K, C/groups, taps) -> per view (C/groups, K/groups x the view's taps).
+template <class T>
+void pack_filter_rows(const Geometry& g, const T* w, const View& v, T* rows, int threads) {
+    const idx taps = v.taps(), kg = g.k_group(), cg = g.c_group();
+    std::vector<idx> tap;
+    for (idx d : v.axis[0].tap)
+        for (idx h : v.axis[1].tap)
+            for (idx x : v.axis[2].tap) tap.push_back((d * g.window[1] + h) * g.window[2] + x);
+    parallel_for(g.c, threads, [&](idx c, int) {
+        T* to = rows + c * kg * taps;
+        const T* from = w + (c / cg * kg * cg + c % cg) * g.taps();
+        for (idx k = 0; k < kg; k++, from += cg * g.taps())
+            for (idx t = 0; t < taps; t++) *to++ = from[tap[t]];
+    });
+}
+
+template <class T>
 void blocked_forward(const Geometry& g, const T* x, const T* w, const T* bias, Activation activation, T* y, int threads) {
     std::vector<View> views{forward_view(g)};
-    ChannelsLast<T> p = channels_last_problem(g, false, x, w, y);
-    p.bias = bias, p.activation = activation;
-    gather_channels_last(g, views, p, threads);
+    if (g.channels_last) {
+        ChannelsLast<T> p = channels_last_problem(g, false, x, w, y);
+        p.bias = bias, p.activation = activation;
+        gather_channels_last(g, views, p, threads);
+    } else {
+        ChannelsFirst<T> p = channels_first_problem(g, false, x, y);
+        p.bias = bias, p.activation = activation;
+        join_rows(views[0], p.dest_size);
+        const idx row = g.c_group() * g.taps();
+        gather_channels_first(g, views, {{w, row, g.k_group() * row}}, p, threads);
+    }
 }
 
 template <class T> void blocked_input_grad(const Geometry& g, const T* dy, const T* w, T* dx, int threads) {
     std::vector<View> views = input_grad_views(g);
-    gather_channels_last(g, views, channels_last_problem(g, true, dy, w, dx), threads);
+    if (g.channels_last) {
+        gather_channels_last(g, views, channels_last_problem(g, true, dy, w, dx), threads);
+    } else {
+        ChannelsFirst<T> p = channels_first_problem(g, true, dy, dx);
+        std::vector<T> packed(g.taps() * g.c * g.k_group());
+        std::vector<FilterRows<T>> filters;
+        T* next = packed.data();
+        for (View& v : views) {
+            const idx row = g.k_group() * v.taps();
+            pack_filter_rows(g, w, v, next, useful_threads(threads, g.c, 20.0 * g.c * row));
+            filters.push_back({next, row, g.c_group() * row});
+            next += g.c * row;
+        }
+        if (views.size() == 1) join_rows(views[0], p.dest_size);
+        gather_channels_first(g, views, filters, p, threads);
+    }
 }
 
 }  // namespace fastconv
