@@ -19,6 +19,23 @@ from fastconv.nn.model import Sequential
 from fastconv.nn.norm import BatchNorm2d
 from fastconv.nn.optim import SGD, Adam
 from fastconv.ops.activation import activation_grad
+from fastconv.ops.adaptive_avg_pool import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool1d_grad,
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_grad,
+    adaptive_avg_pool3d,
+    adaptive_avg_pool3d_grad,
+)
+from fastconv.ops.adaptive_max_pool import (
+    adaptive_max_pool1d,
+    adaptive_max_pool1d_grad,
+    adaptive_max_pool2d,
+    adaptive_max_pool2d_grad,
+    adaptive_max_pool3d,
+    adaptive_max_pool3d_grad,
+)
+from fastconv.ops.argmax import argmax_from_onnx, argmax_from_window, argmax_to_onnx, argmax_to_window
 from fastconv.ops.conv1d import conv1d, conv1d_filter_grad, conv1d_input_grad
 from fastconv.ops.conv2d import conv2d, conv2d_filter_grad, conv2d_input_grad
 from fastconv.ops.conv3d import conv3d, conv3d_filter_grad, conv3d_input_grad
@@ -38,9 +55,32 @@ from fastconv.ops.conv_transpose3d import (
     conv_transpose3d_input_grad,
 )
 from fastconv.ops.errors import UnsupportedProblem
+from fastconv.ops.global_pool import (
+    global_avg_pool,
+    global_avg_pool_grad,
+    global_max_pool,
+    global_max_pool_grad,
+    global_spec,
+)
+from fastconv.ops.lp_pool import (
+    lp_pool1d,
+    lp_pool1d_grad,
+    lp_pool2d,
+    lp_pool2d_grad,
+    lp_pool3d,
+    lp_pool3d_grad,
+)
 from fastconv.ops.pool1d import avg_pool1d, avg_pool1d_grad, max_pool1d, max_pool1d_grad
 from fastconv.ops.pool2d import avg_pool2d, avg_pool2d_grad, max_pool2d, max_pool2d_grad
 from fastconv.ops.pool3d import avg_pool3d, avg_pool3d_grad, max_pool3d, max_pool3d_grad
+from fastconv.ops.unpool import (
+    max_unpool1d,
+    max_unpool1d_grad,
+    max_unpool2d,
+    max_unpool2d_grad,
+    max_unpool3d,
+    max_unpool3d_grad,
+)
 
 __version__ = "0.1.0"
 
@@ -75,6 +115,22 @@ __all__ = [
     "Tanh",
     "UnsupportedProblem",
     "activation_grad",
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool1d_grad",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool2d_grad",
+    "adaptive_avg_pool3d",
+    "adaptive_avg_pool3d_grad",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool1d_grad",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool2d_grad",
+    "adaptive_max_pool3d",
+    "adaptive_max_pool3d_grad",
+    "argmax_from_onnx",
+    "argmax_from_window",
+    "argmax_to_onnx",
+    "argmax_to_window",
     "avg_pool1d",
     "avg_pool1d_grad",
     "avg_pool2d",
@@ -100,13 +156,30 @@ __all__ = [
     "conv_transpose3d_filter_grad",
     "conv_transpose3d_input_grad",
     "explain",
+    "global_avg_pool",
+    "global_avg_pool_grad",
+    "global_max_pool",
+    "global_max_pool_grad",
+    "global_spec",
     "kernels",
+    "lp_pool1d",
+    "lp_pool1d_grad",
+    "lp_pool2d",
+    "lp_pool2d_grad",
+    "lp_pool3d",
+    "lp_pool3d_grad",
     "max_pool1d",
     "max_pool1d_grad",
     "max_pool2d",
     "max_pool2d_grad",
     "max_pool3d",
     "max_pool3d_grad",
+    "max_unpool1d",
+    "max_unpool1d_grad",
+    "max_unpool2d",
+    "max_unpool2d_grad",
+    "max_unpool3d",
+    "max_unpool3d_grad",
     "softmax_cross_entropy",
     "use",
 ]

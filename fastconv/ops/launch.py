@@ -146,9 +146,8 @@ def pool_launch(
     *given: Any,
 ) -> PoolLaunch:
     """A pooling's spec and the chosen kernel's pass; `given` is what `_pool_launch` unpacks."""
-    make = _pool_launch
-    if not (plain(given) and FLAGS.issuperset((type(ceil_mode), type(count_include_pad)))):
-        make = _pool_launch.__wrapped__
+    cacheable = plain(given) and FLAGS.issuperset((type(ceil_mode), type(count_include_pad)))
+    make = _pool_launch if cacheable else _pool_launch.__wrapped__
     current = settings.current()
     threads = runtime.threads_allowed(current.threads)
     return make(op, pass_name, name, dtype, ceil_mode, count_include_pad, given, current, threads)
@@ -181,7 +180,7 @@ def _pool_launch(
         divisor_override=divisor_override,
         needs_input=pass_name == "max_pool" or not (count_include_pad or divisor_override),
         out_shape=out_shape,
-        name=name,
+        names=(name, "dy"),
     )
     run = select(op, pass_name, spec, settings, kernel).passes[pass_name]
     return PoolLaunch(spec, run, threads, spec.x_shape, spec.y_shape)

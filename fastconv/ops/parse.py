@@ -21,6 +21,16 @@ PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 MAX_EXTENT = 2**62
 
 
+def batch_shape(n: int, channels: int, size: Size, channels_last: bool) -> Size:
+    """The shape of an activation array in its layout."""
+    return (n, *size, channels) if channels_last else (n, channels, *size)
+
+
+def split_shape(shape: Size, channels_last: bool) -> tuple[int, int, Size]:
+    """(N, channels, spatial size) of an activation's shape."""
+    return (shape[0], shape[-1], shape[1:-1]) if channels_last else (shape[0], shape[1], shape[2:])
+
+
 def parse_layout(op: str, layout: Any, x_shape: Any) -> tuple[int, bool]:
     """(number of spatial axes, channels last?) of a layout name; the caller has fixed the former in `op`."""
     ndim = op_ndim(op, x_shape)
@@ -30,6 +40,14 @@ def parse_layout(op: str, layout: Any, x_shape: Any) -> tuple[int, bool]:
     if layout not in (first, last):
         bad_value(op, f"layout is {shown(layout)}", f"it must be {first!r} or {last!r}")
     return ndim, layout == last
+
+
+def parse_any_layout(op: str, layout: Any, shape: Any) -> tuple[str, bool]:
+    """(layout name, channels last?) of an operation on any rank; None is channels-first."""
+    ndim = op_ndim(op, parse_sequence(op, "shape", shape, "it must be 3 to 5 integers"))
+    if layout is None:
+        return LAYOUTS[ndim][0], False
+    return layout, parse_layout(op, layout, shape)[1]
 
 
 def op_ndim(op: str, x_shape: Any) -> int:

@@ -22,6 +22,7 @@ from fastconv.ops.parse import (
     PADDING_MODES,
     Padding,
     Size,
+    batch_shape,
     check_padding_mode,
     check_positive,
     parse_axes,
@@ -30,9 +31,20 @@ from fastconv.ops.parse import (
     parse_layout,
     parse_padding,
     parse_shape,
+    split_shape,
 )
 
-__all__ = ["LAYOUTS", "PADDING_MODES", "ConvSpec", "Padding", "PoolSpec", "Size", "conv_spec", "pool_spec"]
+__all__ = [
+    "LAYOUTS",
+    "PADDING_MODES",
+    "ConvSpec",
+    "Padding",
+    "PoolSpec",
+    "Size",
+    "batch_shape",
+    "conv_spec",
+    "pool_spec",
+]
 
 
 @dataclass(frozen=True)
@@ -124,7 +136,7 @@ class PoolSpec:
 
     @property
     def argmax_dtype(self) -> np.dtype[Any]:
-        return np.dtype(np.int32 if math.prod(self.size) <= 2**31 else np.int64)
+        return argmax_dtype(self.size)
 
     @property
     def empty(self) -> bool:
@@ -160,14 +172,9 @@ def _packed(head: Size, *axes: tuple[Size, int]) -> NDArray[np.int64]:
     return np.array(values, np.int64)
 
 
-def batch_shape(n: int, channels: int, size: Size, channels_last: bool) -> Size:
-    """The shape of an activation array in its layout."""
-    return (n, *size, channels) if channels_last else (n, channels, *size)
-
-
-def split_shape(shape: Size, channels_last: bool) -> tuple[int, int, Size]:
-    """(N, channels, spatial size) of an activation's shape."""
-    return (shape[0], shape[-1], shape[1:-1]) if channels_last else (shape[0], shape[1], shape[2:])
+def argmax_dtype(size: Size) -> np.dtype[Any]:
+    """The integers that index a plane of `size`."""
+    return np.dtype(np.int32 if math.prod(size) <= 2**31 else np.int64)
 
 
 def split_filter_shape(
@@ -292,13 +299,15 @@ def pool_spec(
     divisor_override: Any = None,
     needs_input: bool = False,
     out_shape: Any = None,
-    name: str = "x",
+    names: tuple[str, str] = ("x", "dy"),
 ) -> PoolSpec:
     """Check a pooling's arguments and work out its geometry.
 
     `needs_input` refuses windows that hold no input element (max kinds). `out_shape` is dy's where the output
-    size does not follow from the other arguments (the gradient of max-pooling needs no window).
+    size does not follow from the other arguments (the gradient of max-pooling needs no window). `names` are
+    the input's and the output's for messages.
     """
+    name, out_name = names
     ndim, channels_last = parse_layout(op, layout, x_shape)
     x_shape = parse_shape(op, name, x_shape, ndim + 2, layout)
     n, c, size = split_shape(x_shape, channels_last)
@@ -314,7 +323,7 @@ def pool_spec(
     if out_shape is None:
         out_size = output_size(op, size, window, stride, dilation, padding, ceil_mode=ceil_mode)
     else:
-        out_size = size_of_output(op, out_shape, n, c, layout, channels_last)
+        out_size = size_of_output(op, out_name, out_shape, n, c, layout, channels_last)
     spec = PoolSpec(
         *(n, c, size, window, out_size, stride, dilation, padding, channels_last, dtype),
         *(count_include_pad, divisor_override),
@@ -379,13 +388,15 @@ def transposed_size(
     return padding, out_size
 
 
-def size_of_output(op: str, dy_shape: Any, n: int, c: int, layout: str, channels_last: bool) -> Size:
+def size_of_output(
+    op: str, name: str, dy_shape: Any, n: int, c: int, layout: str, channels_last: bool
+) -> Size:
     """The spatial size of dy, whose batch and channels must be the input's."""
-    dy_shape = parse_shape(op, "dy", dy_shape, len(layout), layout)
+    dy_shape = parse_shape(op, name, dy_shape, len(layout), layout)
     dy_n, dy_c, size = split_shape(dy_shape, channels_last)
     if (dy_n, dy_c) != (n, c):
-        bad_value(op, f"dy has {dy_n} images of {dy_c} channels", f"it must have the input's {n} of {c}")
-    check_positive(op, "dy", size)
+        bad_value(op, f"{name} has {dy_n} images of {dy_c} channels", f"it must have the input's {n} of {c}")
+    check_positive(op, name, size)
     return size
 
 
