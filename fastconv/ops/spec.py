@@ -337,7 +337,7 @@ def pool_spec(
 def output_size(
     op: str, size: Size, window: Size, stride: Size, dilation: Size, padding: Padding, *, ceil_mode: bool
 ) -> Size:
-    """floor or ceil of (I + before + after - dilation*(F-1) - 1) / stride, plus 1 (DESIGN section 3)."""
+    """floor or ceil of (I + before + after - dilation*(F-1) - 1) / stride, plus 1."""
     out = []
     for axis, (i, f, s, d, (before, after)) in enumerate(
         zip(size, window, stride, dilation, padding, strict=True)
@@ -349,16 +349,16 @@ def output_size(
                 f"axis {axis}: padded size {padded}, window extent {extent}, stride {s}",
                 "each must be below 2**62",
             )
-        if extent > padded:
+        room = padded - extent
+        o = -(-room // s) + 1 if ceil_mode else room // s + 1
+        if ceil_mode and (o - 1) * s >= i + before:
+            o -= 1
+        if o < 1:
             bad_value(
                 op,
                 f"axis {axis}: a window of extent {extent} on an input of {i} padded to {padded}",
                 "the output would be empty: the padded input must be at least the window's extent",
             )
-        room = padded - extent
-        o = -(-room // s) + 1 if ceil_mode else room // s + 1
-        if ceil_mode and (o - 1) * s >= i + before:
-            o -= 1
         out.append(o)
     return tuple(out)
 
