@@ -109,6 +109,8 @@ def interior(spec: Any) -> tuple[slice, ...]:
 
 def max_pool(spec: Any, x: Array, y: Array, argmax: Array | None, threads: int) -> None:
     """The first maximum wins a tie; a NaN wins over everything, the last of several."""
+    if x.size == 0:  # the plane of no image may still be huge
+        return
     plane = np.arange(math.prod(spec.size)).reshape(1, 1, *spec.size)
     x, index = channels_first(spec, x), padded(spec, plane, -1)
     full = padded(spec, x, -np.inf)
