@@ -22,7 +22,7 @@ def draw(rows: Sequence[Row], title: str, path: Path) -> None:
         raise ValueError("--plot: nothing was measured")
     size = (3 + 3.2 * len(passes), 1.8 + 0.24 * len(problems))
     figure = figures.Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(1, len(passes), sharey=True, squeeze=False)[0]
+    panels = figure.subplots(1, len(passes), sharex=True, sharey=True, squeeze=False)[0]
     for panel, pass_name in zip(panels, passes, strict=True):
         for kernel, marker in zip(kernels, MARKERS * len(kernels), strict=False):
             best: dict[str, float] = {}
@@ -32,7 +32,8 @@ def draw(rows: Sequence[Row], title: str, path: Path) -> None:
             places = [problems.index(name) for name in best]
             panel.plot(list(best.values()), places, marker, label=kernel, markersize=5, alpha=0.8)
         panel.axvline(1, color="0.4", linewidth=1)
-        panel.set(title=pass_name, xscale="log", xlabel="share of the FMA peak")
+        panel.set(title=pass_name.replace("_", " "), xscale="log", xlabel="share of the FMA peak")
+        panel.xaxis.set_major_formatter(lambda share, _: f"{share:.3g}")
         panel.grid(axis="both", color="0.9")
         panel.set_axisbelow(True)
     panels[0].set_yticks(range(len(problems)), problems)
