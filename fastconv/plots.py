@@ -246,7 +246,7 @@ def filter_array(source: Layer | Array) -> Array:
 def mosaic(tiles: Array, columns: int | None = None) -> Array:
     """Tiles (n, H, W[, 3]) side by side in one image, NaN between them."""
     n, height, width, *colours = tiles.shape
-    columns = columns or math.ceil(math.sqrt(n))
+    columns = columns or near_square(n)
     rows = math.ceil(n / columns)
     gap = 1
     image = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, *colours), np.nan)
@@ -256,6 +256,12 @@ def mosaic(tiles: Array, columns: int | None = None) -> Array:
         top, left = i // columns * (height + gap), i % columns * (width + gap)
         image[top : top + height, left : left + width] = tile
     return image
+
+
+def near_square(n: int) -> int:
+    """Columns that fill a grid of n tiles whole, where a shape up to 1:2 allows it."""
+    root = math.ceil(math.sqrt(n))
+    return next((c for c in range(root, 2 * root) if n % c == 0 and c <= 2 * (n // c)), root)
 
 
 def picture(image: Array) -> Array:

@@ -16,10 +16,10 @@ def draw(training: Training) -> Any:
     net, data = training.net, training.data
     predictions = net.predict(data.x_test)
     figure = require("matplotlib.figure", "the report").Figure(
-        figsize=(13, 14), layout="constrained", dpi=110
+        figsize=(13, 13), layout="constrained", dpi=110
     )
     figure.suptitle(f"scikit-learn's digits: {training.accuracy:.2%} of the test digits right", size=15)
-    curves, middle, bottom, maps = figure.subfigures(4, 1, height_ratios=(3.4, 4.6, 2.1, 3.4), hspace=0.03)
+    curves, middle, bottom, maps = figure.subfigures(4, 1, height_ratios=(3.4, 4.4, 1.6, 2.6), hspace=0.03)
     plots.training_curves(training.history, figure=curves)
     left, right = middle.subfigures(1, 2)
     plots.confusion_matrix(data.y_test, predictions, data.classes, figure=left)

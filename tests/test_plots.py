@@ -1,0 +1,127 @@
+"""Every picture is a matplotlib figure that shows what it says."""
+
+import numpy as np
+import pytest
+
+import fastconv as fc
+
+pytest.importorskip("matplotlib")
+
+from matplotlib.figure import Figure
+
+from fastconv import plots
+
+
+def net():
+    return fc.Sequential(
+        *(fc.Conv2d(1, 6, 3, padding=1), fc.ReLU(), fc.MaxPool2d(2)),
+        *(fc.Dropout(0.5), fc.Flatten(), fc.Linear(96, 3)),
+        seed=0,
+    )
+
+
+def drawn(figure, tmp_path):
+    """The figure's axes, after it could be saved."""
+    figure.savefig(tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 1000
+    return figure.axes
+
+
+def test_training_curves(tmp_path):
+    history = {
+        "loss": [2.0, 1.0],
+        "accuracy": [0.5, 0.75],
+        "val_loss": [2.5, 1.5],
+        "val_accuracy": [0.4, 0.7],
+    }
+    loss, accuracy = drawn(plots.training_curves(history), tmp_path)
+    assert [line.get_ydata().tolist() for line in loss.lines] == [[2, 1], [2.5, 1.5]]
+    assert [line.get_ydata().tolist() for line in accuracy.lines] == [[0.5, 0.75], [0.4, 0.7]]
+    assert accuracy.lines[0].get_xdata().tolist() == [1, 2]
+    without = plots.training_curves({"loss": [1.0], "accuracy": [1.0]})
+    assert len(without.axes[0].lines) == 1
+
+
+def test_confusion_matrix_counts(tmp_path):
+    labels, predictions = np.array([0, 0, 1, 2, 2]), np.array([0, 1, 1, 0, 0])
+    (axes,) = drawn(plots.confusion_matrix(labels, predictions, ("a", "b", "c")), tmp_path)
+    assert {(t.get_position()[::-1], t.get_text()) for t in axes.texts} == {
+        ((0, 0), "1"),
+        ((0, 1), "1"),
+        ((1, 1), "1"),
+        ((2, 0), "2"),
+    }
+    np.testing.assert_allclose(axes.images[0].get_array(), [[0.5, 0.5, 0], [0, 1, 0], [1, 0, 0]])
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["a", "b", "c"]
+    with pytest.raises(ValueError, match="confusion_matrix: labels have shape"):
+        plots.confusion_matrix(labels, predictions[:2])
+
+
+def test_misclassified_shows_the_wrong_ones(tmp_path):
+    x = np.arange(5 * 4, dtype=np.float32).reshape(5, 1, 2, 2)
+    labels, predictions = np.array([0, 1, 2, 3, 4]), np.array([0, 7, 2, 8, 4])
+    figure = plots.misclassified(x, labels, predictions, columns=3)
+    shown = [axes for axes in drawn(figure, tmp_path) if axes.images]
+    assert [axes.get_title() for axes in shown] == ["1 → 7", "3 → 8"]
+    np.testing.assert_array_equal(shown[1].images[0].get_array(), x[3, 0])
+    assert figure.get_suptitle() == "2 of 5 misclassified"
+    assert "(first 1)" in plots.misclassified(x, labels, predictions, limit=1).get_suptitle()
+    assert plots.misclassified(x, labels, labels).get_suptitle() == "0 of 5 misclassified"
+
+
+def test_filters_of_a_net_a_layer_and_an_array(tmp_path):
+    model = net()
+    (axes,) = drawn(plots.filters(model), tmp_path)
+    image = axes.images[0].get_array()
+    assert image.shape == (2 * 3 + 1, 3 * 3 + 2)
+    np.testing.assert_array_equal(image[:3, :3], model[0].params["w"][0, 0])
+    np.testing.assert_array_equal(image[4:7, 8:11], model[0].params["w"][5, 0])
+    last = fc.Conv2d(2, 3, (1, 2), layout="NHWC", seed=0)
+    tiles = plots.filters(last).axes[0].images[0].get_array()
+    np.testing.assert_array_equal(tiles[0, :2], last.params["w"][0, :, 0, 0])
+    colours = plots.filters(np.random.default_rng(0).normal(size=(4, 3, 5, 5))).axes[0].images[0].get_array()
+    assert colours.shape == (11, 11, 3)
+    assert colours.min() >= 0
+    assert colours.max() <= 1
+    with pytest.raises(ValueError, match="filters: ReLU has no convolution: give a Conv2d"):
+        plots.filters(fc.ReLU())
+    with pytest.raises(ValueError, match=r"filters: the array has shape \(2, 2\)"):
+        plots.filters(np.ones((2, 2)))
+
+
+def test_feature_maps_of_each_layer_in_evaluation_mode(tmp_path):
+    model = net()
+    image = np.random.default_rng(0).random((1, 8, 8))
+    axes = drawn(plots.feature_maps(model, image), tmp_path)
+    assert [a.get_title() for a in axes] == [
+        "input\n1x8x8",
+        "Conv2d\n6x8x8",
+        "ReLU\n6x8x8",
+        "MaxPool2d\n6x4x4",
+    ]
+    wanted = model[0](image[None].astype(np.float32))[0, 0]
+    np.testing.assert_array_equal(axes[1].images[0].get_array()[:8, :8], wanted)
+    assert model.training
+
+
+def test_figures_can_be_given():
+    figure = Figure()
+    upper, lower = figure.subfigures(2, 1)
+    assert plots.filters(net(), figure=upper) is upper
+    assert plots.confusion_matrix(np.array([0]), np.array([0]), figure=lower) is lower
+    assert len(figure.axes) == 2
+
+
+@pytest.mark.parametrize(
+    ("n", "columns"), [(1, 1), (2, 2), (6, 3), (32, 8), (64, 8), (7, 3), (12, 4), (48, 8)]
+)
+def test_grids_are_filled_where_they_can_be(n, columns):
+    assert plots.near_square(n) == columns
+
+
+def test_missing_matplotlib_names_the_extra(monkeypatch):
+    modules = __import__("sys").modules
+    monkeypatch.setitem(modules, "matplotlib", None)
+    monkeypatch.setitem(modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r"fastconv.plots needs matplotlib: pip install 'fastconv\[\w+\]'"):
+        plots.filters(net())
