@@ -115,11 +115,10 @@ def test_nan_and_infinity_go_where_they_are_summed(name: str, pass_name: str, da
     channels_last, dtype = data.draw(st.booleans()), data.draw(st.sampled_from([np.float32, np.float64]))
     spec, rng = drawn(data, name, pass_name, dtype, channels_last)
     a, b = arrays(spec, pass_name, integers, rng)
-    for poisoned in (a, b):
-        poisoned[tuple(rng.integers(0, s) for s in poisoned.shape)] = rng.choice([np.nan, np.inf, -np.inf])
+    a[tuple(rng.integers(0, s) for s in a.shape)] = rng.choice([np.nan, np.inf, -np.inf])
     with np.errstate(invalid="ignore"):
-        expected = run("reference", pass_name, spec, a, b)
-    for got, right in zip(run(name, pass_name, spec, a, b), expected, strict=True):
+        expected, outputs = run("reference", pass_name, spec, a, b), run(name, pass_name, spec, a, b)
+    for got, right in zip(outputs, expected, strict=True):
         np.testing.assert_array_equal(got, right)
 
 
