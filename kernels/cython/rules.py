@@ -10,3 +10,13 @@ from typing import Any
 
 def takes_all(*problem: Any) -> None:
     """No restriction."""
+
+
+def winograd_unsupported(pass_name: str, spec: Any) -> str | None:
+    if spec.ndim != 2:
+        return "it takes two spatial axes"
+    if spec.window not in ((3, 3), (5, 5)):
+        return f"the window is {spec.window}, not (3, 3) or (5, 5)"
+    if spec.stride != (1, 1):
+        return f"the stride is {spec.stride}, not 1"
+    return None

@@ -40,4 +40,25 @@ inline void pack_filter_panel(const Filters<T>& f, idx group, idx tap, idx depth
         for (idx d = 0; d < depths; d++) clear_run(panel + d * ld + columns, ld - columns);
 }
 
+// All taps of depths [depth0, +depths) and columns [column0, +columns) -> panel[(d * taps + tap) * ld + j].
+template <class T>
+void pack_filter_taps(const Filters<T>& f, idx taps, idx group, idx depth0, idx depths, idx column0, idx columns, T* panel,
+                      idx ld) {
+    const T* w = f.at + group * f.group_stride + depth0 * f.depth_stride + column0 * f.column_stride;
+    if (f.tap_stride == 1 && f.depth_stride == taps)
+        transpose(w, f.column_stride, columns, depths * taps, panel, ld);
+    else if (f.tap_stride == 1)  // column_stride == taps
+        for (idx d = 0; d < depths; d++)
+            transpose(w + d * f.depth_stride, f.column_stride, columns, taps, panel + d * taps * ld, ld);
+    else if (f.column_stride == 1)
+        for (idx d = 0; d < depths; d++)
+            for (idx tap = 0; tap < taps; tap++)
+                copy_run(panel + (d * taps + tap) * ld, w + tap * f.tap_stride + d * f.depth_stride, columns);
+    else  // depth_stride == 1
+        for (idx tap = 0; tap < taps; tap++)
+            transpose(w + tap * f.tap_stride, f.column_stride, columns, depths, panel + tap * ld, taps * ld);
+    if (columns < ld)
+        for (idx row = 0; row < depths * taps; row++) clear_run(panel + row * ld + columns, ld - columns);
+}
+
 }  // namespace fastconv

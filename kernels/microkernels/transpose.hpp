@@ -33,27 +33,29 @@ template <class T, int HALF> inline void transpose_rounds(Vec<T>* v) {
     if constexpr (HALF > 1) transpose_rounds<T, HALF / 2>(v);
 }
 
-// The L x L square at `from` (row stride lf) to its transpose at `to`.
-template <class T> inline void transpose_square(const T* from, idx lf, T* to, idx lt) {
+// The square of at most L x L at `from` (row stride lf) to its transpose at `to`.
+template <class T> inline void transpose_square(const T* from, idx lf, idx rows, idx columns, T* to, idx lt) {
     constexpr int L = LANES<T>;
     Vec<T> v[L];
-    for (int i = 0; i < L; i++) v[i] = load(from + i * lf);
-    transpose_rounds<T, L / 2>(v);
-    for (int i = 0; i < L; i++) store(to + i * lt, v[i]);
+    if (rows == L && columns == L) {
+        for (int i = 0; i < L; i++) v[i] = load(from + i * lf);
+        transpose_rounds<T, L / 2>(v);
+        for (int i = 0; i < L; i++) store(to + i * lt, v[i]);
+    } else {
+        for (int i = 0; i < L; i++) v[i] = i < rows ? load_part(from + i * lf, columns) : Vec<T>{};
+        transpose_rounds<T, L / 2>(v);
+        for (int i = 0; i < L; i++)
+            if (i < columns) store_part(to + i * lt, v[i], rows);
+    }
 }
 
 // (rows, columns) at `from` -> (columns, rows) at `to`.
 template <class T> void transpose(const T* from, idx lf, idx rows, idx columns, T* to, idx lt) {
     constexpr int L = LANES<T>;
-    idx r = 0;
-    for (; r + L <= rows; r += L) {
-        idx c = 0;
-        for (; c + L <= columns; c += L) transpose_square(from + r * lf + c, lf, to + c * lt + r, lt);
-        for (; c < columns; c++)
-            for (int i = 0; i < L; i++) to[c * lt + r + i] = from[(r + i) * lf + c];
-    }
-    for (; r < rows; r++)
-        for (idx c = 0; c < columns; c++) to[c * lt + r] = from[r * lf + c];
+    for (idx r = 0; r < rows; r += L)
+        for (idx c = 0; c < columns; c += L)
+            transpose_square(from + r * lf + c, lf, rows - r < L ? rows - r : L, columns - c < L ? columns - c : L,
+                             to + c * lt + r, lt);
 }
 
 }  // namespace fastconv

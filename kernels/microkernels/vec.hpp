@@ -27,26 +27,36 @@ template <class T> inline Vec<T> load(const T* p) { return *(const Vec<T>*)p; }
 template <class T> inline void store(T* p, Vec<T> v) { *(Vec<T>*)p = v; }
 template <class T> inline Vec<T> broadcast(T s) { return s - Vec<T>{}; }
 
-// Copies n elements, most runs being about a vector long: a call to memcpy would cost more than the copy.
-inline void copy_run(float* to, const float* from, ptrdiff_t n) {
-    constexpr int L = LANES<float>;
-    for (; n >= L; n -= L, to += L, from += L) store(to, load(from));
+// The first n of a vector's lanes (n <= L); the others load as zero and are not stored.
 #if defined(__AVX512F__)
-    __mmask16 rest = (__mmask16)((1u << n) - 1);
-    _mm512_mask_storeu_ps(to, rest, _mm512_maskz_loadu_ps(rest, from));
-#else
-    for (ptrdiff_t i = 0; i < n; i++) to[i] = from[i];
-#endif
+inline Vec<float> load_part(const float* p, ptrdiff_t n) {
+    return (Vec<float>)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
 }
-inline void copy_run(double* to, const double* from, ptrdiff_t n) {
-    constexpr int L = LANES<double>;
-    for (; n >= L; n -= L, to += L, from += L) store(to, load(from));
-#if defined(__AVX512F__)
-    __mmask8 rest = (__mmask8)((1u << n) - 1);
-    _mm512_mask_storeu_pd(to, rest, _mm512_maskz_loadu_pd(rest, from));
+inline void store_part(float* p, Vec<float> v, ptrdiff_t n) {
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
+}
+inline Vec<double> load_part(const double* p, ptrdiff_t n) {
+    return (Vec<double>)_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
+}
+inline void store_part(double* p, Vec<double> v, ptrdiff_t n) {
+    _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v);
+}
 #else
-    for (ptrdiff_t i = 0; i < n; i++) to[i] = from[i];
+template <class T> inline Vec<T> load_part(const T* p, ptrdiff_t n) {
+    Vec<T> v = {};
+    for (int i = 0; i < n; i++) v[i] = p[i];
+    return v;
+}
+template <class T> inline void store_part(T* p, Vec<T> v, ptrdiff_t n) {
+    for (int i = 0; i < n; i++) p[i] = v[i];
+}
 #endif
+
+// Copies n elements, most runs being about a vector long: a call to memcpy would cost more than the copy.
+template <class T> inline void copy_run(T* to, const T* from, ptrdiff_t n) {
+    constexpr int L = LANES<T>;
+    for (; n >= L; n -= L, to += L, from += L) store(to, load(from));
+    if (n > 0) store_part(to, load_part(from, n), n);
 }
 template <class T> inline void clear_run(T* to, ptrdiff_t n) {
     for (ptrdiff_t i = 0; i < n; i++) to[i] = 0;

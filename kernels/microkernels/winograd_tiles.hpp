@@ -1,0 +1,75 @@
+// The grid of Winograd tiles on a (dilated) stride-1 convolution, and what its three passes share.
+//
+// Dilation d splits the plane into d x d interleaved phases, each a plain convolution: a tile's pixels are d apart.
+#pragma once
+#include "slab.hpp"
+#include "tile.hpp"
+#include "winograd_transforms.hpp"
+#include "workspace.hpp"
+
+namespace fastconv {
+
+constexpr int PRODUCTS = POINTS * POINTS;
+
+struct TileGrid {
+    idx images, step[2], rows, columns, out;  // out x out outputs a tile
+    idx before[2];
+
+    TileGrid(idx images, idx height, idx width, const idx* dilation, const idx* before, idx out)
+        : images(images), step{dilation[0], dilation[1]}, rows(ceil_div(ceil_div(height, dilation[0]), out)),
+          columns(ceil_div(ceil_div(width, dilation[1]), out)), out(out), before{before[0], before[1]} {}
+    idx tiles() const { return images * step[0] * step[1] * rows * columns; }
+};
+
+// Tiles side by side in one row of tiles: `count` of them from the `at`-th of a block.
+struct TileRun {
+    idx image, h, w, at, count;  // h, w: output pixel of the first tile
+};
+
+inline void tile_runs(const TileGrid& grid, idx first, idx count, std::vector<TileRun>& runs) {
+    runs.clear();
+    for (idx q = first; q < first + count;) {
+        idx column = q % grid.columns, rest = q / grid.columns;
+        idx row = rest % grid.rows, phase = rest / grid.rows;
+        idx pw = phase % grid.step[1], ph = phase / grid.step[1] % grid.step[0];
+        idx length = std::min(grid.columns - column, first + count - q);
+        runs.push_back({phase / grid.step[1] / grid.step[0], ph + grid.step[0] * grid.out * row,
+                        pw + grid.step[1] * grid.out * column, q - first, length});
+        q += length;
+    }
+}
+
+// The input pixels that a run of tiles reads: 6 rows, neighbouring tiles overlapping by taps - 1.
+inline Window input_window(const TileGrid& grid, const TileRun& run, idx c, idx lanes) {
+    return {run.image, run.h - grid.before[0], run.w - grid.before[1], grid.step[0], grid.step[1], POINTS,
+            grid.out * (run.count - 1) + POINTS, c, lanes};
+}
+
+// The output pixels of a run of tiles.
+inline Window output_window(const TileGrid& grid, const TileRun& run, idx c, idx lanes) {
+    return {run.image, run.h, run.w, grid.step[0], grid.step[1], grid.out, grid.out * run.count, c, lanes};
+}
+
+template <class T> constexpr idx slab_elements(idx tiles) { return POINTS * (POINTS * tiles + POINTS) * LANES<T>; }
+
+// Channels [c, c + channels) of the runs' input, transformed: v[(product * tiles + tile) * row + channel].
+template <class T>
+void transform_tiles(const TileGrid& grid, const std::vector<TileRun>& runs, const Image<const T>& x, idx c, idx channels,
+                     T* slab, T* v, idx tiles, idx row) {
+    constexpr int L = LANES<T>;
+    for (idx lane = 0; lane < channels; lane += L)
+        for (const TileRun& run : runs) {
+            const Window window = input_window(grid, run, c + lane, std::min<idx>(L, channels - lane));
+            load_slab(x, window, slab);
+            for (idx t = 0; t < run.count; t++)
+                input_transform_2d<T>(slab + grid.out * t * L, window.columns * L, L, v + (run.at + t) * row + lane,
+                                      tiles * row);
+        }
+}
+
+// A row of v, padded so that eight rows of a power of two do not fall on one set of the level 1 cache.
+template <class T> constexpr idx padded_row(idx channels) {
+    return (channels + LANES<T> - 1) / LANES<T> * LANES<T> + LANES<T>;
+}
+
+}  // namespace fastconv
