@@ -34,7 +34,7 @@ def expected(request, work):
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("kernel", KERNELS)
-def bench_kernel(benchmark, work, expected, kernel, layout):
+def test_kernel(benchmark, work, expected, kernel, layout):
     pass_name, want, magnitude = expected
     if work.problem.flops > SLOW.get(kernel, float("inf")):
         pytest.skip(f"{kernel} takes seconds on {work.problem.flops / 1e6:.0f} MFLOP")

@@ -14,6 +14,7 @@ import json
 import os
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,9 @@ def main() -> None:
             answer = respond(library, timing.best_seconds, calls, json.loads(line))
         except (Refused, *library.refusals) as reason:
             answer = {"refused": str(reason)}
+        except Exception as error:  # one failure must not end the whole run; it is reported as a wrong result
+            traceback.print_exc()
+            answer = {"refused": f"failed: {error!r}", "failed": True}
         print(json.dumps(answer), file=answers, flush=True)
 
 

@@ -117,13 +117,16 @@ def run(
     race.seconds = {label: median(minima[label]) for label in labels if label in minima}
 
 
-def values(entries: dict[str, tuple[Contestant, Task]], folder: Path) -> dict[str, Any]:
-    """What every entry that can do its task returns, with channels first."""
+def values(race: Race, entries: dict[str, tuple[Contestant, Task]], folder: Path) -> dict[str, Any]:
+    """What every entry that can do its task returns, with channels first; a failure counts as a wrong value."""
     results = {}
     for label, (contestant, task) in entries.items():
         file = folder / "result.npy"
-        if "refused" not in contestant.ask(do="values", task=task, file=str(file)):
+        answer = contestant.ask(do="values", task=task, file=str(file))
+        if "refused" not in answer:
             results[label] = np.load(file)
+        elif "failed" in answer:
+            race.errors[label] = np.inf
     return results
 
 

@@ -17,8 +17,8 @@ def best_seconds(
 ) -> float:
     """Seconds of the quickest of at least `least` calls, repeated until `budget` seconds are spent.
 
-    The caller has called once before, so that nothing is compiled or cached for the first time here. On a busy
-    machine time.thread_time is the fairer clock, where all the work is in the calling thread.
+    The caller has called once before, so that nothing is compiled or cached for the first time here. On a
+    busy machine time.thread_time is the fairer clock, where all the work is in the calling thread.
     """
     block = 1
     best = _block_seconds(call, block, clock)

@@ -14,7 +14,8 @@ import fastconv
 from fastconv.tools.problems import Problem
 
 Array = NDArray[Any]
-# |error| <= 16 eps (|a| op |b|), elementwise: what a sum of products may be off by, however it is ordered.
+# |error| <= 16 eps (|a| op |b|) is what a sum of products may be off by, however it is ordered. The scale is
+# the largest of each plane, since Winograd's rounding errors spread over its tiles.
 EPS_FACTOR = 16
 
 
@@ -48,9 +49,10 @@ class Workload:
         return self._call(pass_name, layout, kernel, self.arrays(layout))
 
     def magnitude(self, pass_name: str, layout: str, kernel: str | None = None) -> Array:
-        """|a| op |b|, with channels first: the scale that rounding errors are measured on."""
+        """The largest |a| op |b| of each plane, with channels first: the scale of rounding errors."""
         arrays = {name: np.abs(a) for name, a in self.arrays(layout).items()}
-        return to_first(pass_name, layout, self.problem, self._call(pass_name, layout, kernel, arrays)())
+        sums = to_first(pass_name, layout, self.problem, self._call(pass_name, layout, kernel, arrays)())
+        return sums.max(axis=tuple(range(2, sums.ndim)), keepdims=True)
 
     def error(self, got: Array, want: Array, magnitude: Array) -> float:
         """The largest deviation, in units of the bound that a right result keeps to; above 1 is wrong."""
