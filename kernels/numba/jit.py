@@ -1,8 +1,9 @@
 """How a Numba kernel is compiled, cached on disk and run on several threads.
 
-A kernel's work is cut into jobs. A job function is compiled code over flat arrays,
+A kernel's work is cut into jobs. A job function works on flat arrays,
 
-    job(begin, end, thread, *arrays)        does jobs [begin, end); `thread` numbers its scratch memory
+    def job(begin, end, thread, arguments):        does jobs [begin, end); `thread` numbers its scratch memory
+        g, x, y = unpack(arguments)
 
 and `run` calls it through a C function pointer from the threads of the compiled kernels (OpenMP), or from a
 thread pool where those are missing. Numba's own `prange` is not used: its threads do not survive a fork and
@@ -27,6 +28,7 @@ from llvmlite import binding
 from numba import types
 from numba.core import cgutils, config
 from numba.core.caching import FunctionCache, NullCache
+from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 from numpy.typing import NDArray
@@ -39,16 +41,17 @@ JIT = not config.DISABLE_JIT
 
 # Contraction is all that a kernel may do to the rules of IEEE: NaN and infinity keep their meaning.
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+INNER = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def jit(function: Callable[..., Any]) -> Any:
     """Compile a function when it is first called from a job."""
-    return numba.njit(**OPTIONS)(function)
+    return numba.njit(**INNER)(function)
 
 
 def inline(function: Callable[..., Any]) -> Any:
     """Compile a function into each of its callers."""
-    return numba.njit(**OPTIONS, forceinline=True)(function)
+    return numba.njit(**INNER, forceinline=True)(function)
 
 
 @cache
@@ -57,7 +60,13 @@ def vector_bytes() -> int:
     isa = runtime.chosen_isa()
     if isa is None and platform.machine().lower() in ("x86_64", "amd64"):
         has = binding.get_host_cpu_features()
-        isa = "avx512" if has.get("avx512f") and has.get("avx512vl") else "avx2" if has.get("avx2") else "baseline"
+        isa = (
+            "avx512"
+            if has.get("avx512f") and has.get("avx512vl")
+            else "avx2"
+            if has.get("avx2")
+            else "baseline"
+        )
     return {"avx512": 64, "avx2": 32}.get(isa or "baseline", 16)
 
 
@@ -78,8 +87,10 @@ class JobCache(FunctionCache):
 
 
 @intrinsic
-def unpack(typingctx: Any, arguments: Any) -> Any:
+def unpack_arrays(typingctx: Any, arguments: Any) -> Any:
     """(address, length) pairs in memory -> the tuple of flat arrays that the pointer's type tells."""
+    if isinstance(arguments, types.BaseTuple):
+        return arguments(arguments), lambda context, builder, signature, values: values[0]
     array_types = arguments.dtype
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -99,17 +110,16 @@ def unpack(typingctx: Any, arguments: Any) -> Any:
     return array_types(arguments), codegen
 
 
+unpack = unpack_arrays if JIT else tuple
+
+
 @cache
-def native(job: Any, dtypes: tuple[Any, ...]) -> Any:
+def native(job: Callable[..., None], dtypes: tuple[Any, ...]) -> Any:
     """The job as a C function `void (begin, end, thread, arguments)` for arrays of these dtypes."""
-
-    def entry(begin, end, thread, arguments):  # type: ignore[no-untyped-def]
-        job(begin, end, thread, *unpack(arguments))
-
     arrays = types.Tuple([types.Array(numba.from_dtype(dtype), 1, "C") for dtype in dtypes])
     signature = types.void(types.intp, types.intp, types.intp, types.CPointer(arrays))
-    function = numba.core.ccallback.CFunc(entry, (signature.args, signature.return_type), {}, OPTIONS)
-    function._cache = disk_cache(job.py_func)
+    function = CFunc(job, (signature.args, signature.return_type), {}, OPTIONS)
+    function._cache = disk_cache(job)
     function.compile()
     return function
 
@@ -134,7 +144,7 @@ def run(job: Any, jobs: int, threads: int, *arrays: Array) -> None:
     """Do jobs 0 to jobs - 1 of a job function over contiguous arrays, at most `threads` at a time."""
     flat = [array.reshape(-1) for array in arrays]
     if not JIT:
-        job(0, jobs, 0, *flat)
+        job(0, jobs, 0, flat)
         return
     function = native(job, tuple(array.dtype for array in flat))
     table = np.array([(address_of(array), array.size) for array in flat], np.int64)

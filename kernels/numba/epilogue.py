@@ -1,0 +1,40 @@
+"""Bias and activation, applied to outputs right after their last product, while they are in the cache."""
+
+from __future__ import annotations
+
+import math
+
+from fastconv.kernels.numba.jit import inline, jit
+from fastconv.kernels.numba.vector import at, cast, put
+
+ACTIVATIONS = (None, "relu", "leaky_relu", "sigmoid", "tanh")
+
+
+@inline
+def sigmoid(v):
+    """Without overflow for any v."""
+    e = math.exp(-abs(v))
+    return (e if v < 0 else 1) / (1 + e)
+
+
+@jit
+def finish(y, i, step, count, bias, b, b_step, activation):
+    """y[i + t * step] = activation(y[...] + bias[b + t * b_step]) for t < count; an empty bias is none."""
+    if bias.size > 0:
+        for t in range(count):
+            put(y, i + t * step, at(y, i + t * step) + at(bias, b + t * b_step))
+    if activation == 1:
+        for t in range(count):
+            v = at(y, i + t * step)
+            put(y, i + t * step, 0.0 if v < 0 else v)
+    elif activation == 2:
+        slope = cast(y, 0.01)
+        for t in range(count):
+            v = at(y, i + t * step)
+            put(y, i + t * step, v * slope if v < 0 else v)
+    elif activation == 3:
+        for t in range(count):
+            put(y, i + t * step, sigmoid(at(y, i + t * step)))
+    elif activation == 4:
+        for t in range(count):
+            put(y, i + t * step, math.tanh(at(y, i + t * step)))

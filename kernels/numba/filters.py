@@ -1,0 +1,102 @@
+"""Jobs on filters and their gradients: packing into panels, sums of partial gradients, the bias gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from fastconv.kernels.numba.geometry import LAST, OUT, K, N, copy_run, product
+from fastconv.kernels.numba.jit import run, unpack, useful_threads, vector_bytes
+from fastconv.kernels.numba.vector import at, lanes, load, load_part, put, splat, store_part, total
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+def pack_job(begin, end, thread, arguments):
+    """w[group, tap, row, column] by strides -> packed[group, tap, panel, row, width], zeros behind the columns."""
+    p, w, packed = unpack(arguments)
+    taps, panels, rows, columns, width = p[0], p[1], p[2], p[3], p[4]
+    group_stride, tap_stride, row_stride, column_stride = p[5], p[6], p[7], p[8]
+    for job in range(begin, end):
+        panel, tap, group = job % panels, job // panels % taps, job // panels // taps
+        count = min(width, columns - panel * width)
+        source = group * group_stride + tap * tap_stride + panel * width * column_stride
+        to = job * rows * width
+        if column_stride == 1:
+            for row in range(rows):
+                copy_run(packed, to + row * width, 1, w, source + row * row_stride, 1, count)
+        else:
+            for j in range(count):
+                copy_run(packed, to + j, width, w, source + j * column_stride, row_stride, rows)
+        for row in range(rows):
+            for j in range(count, width):
+                put(packed, to + row * width + j, 0.0)
+
+
+def pack(
+    w: Array,
+    threads: int,
+    *,
+    shape: tuple[int, int, int, int],
+    strides: tuple[int, int, int, int],
+    width: int,
+) -> Array:
+    """Filters as (group, tap, row, column) of some shape and strides -> panels of `width` columns, flat."""
+    groups, taps, rows, columns = shape
+    panels = -(-columns // width)
+    packed = np.empty(groups * taps * panels * rows * width, w.dtype)
+    p = np.array([taps, panels, rows, columns, width, *strides], np.int64)
+    jobs = groups * taps * panels
+    run(pack_job, jobs, useful_threads(threads, jobs, 4.0 * packed.size), p, w, packed)
+    return packed
+
+
+def sum_parts_job(begin, end, thread, arguments):
+    """out[i] = parts[0, i] + parts[1, i] + ..., in this order; a job is p[0] elements."""
+    p, parts, out = unpack(arguments)
+    for i in range(begin * p[0], min(end * p[0], out.size)):
+        value = at(parts, i)
+        for part in range(1, p[1]):
+            value += at(parts, part * out.size + i)
+        put(out, i, value)
+
+
+def sum_parts(parts: Array, out: Array, threads: int) -> None:
+    """Sum partial results (parts, *out.shape) in a fixed order."""
+    jobs = -(-out.size // 4096)
+    run(
+        *(sum_parts_job, jobs, useful_threads(threads, jobs, float(parts.size))),
+        *(np.array([4096, len(parts)], np.int64), parts, out),
+    )
+
+
+def bias_grad_job(begin, end, thread, arguments):
+    """db[k] = the sum of dy over images and pixels; a job is one vector of channels."""
+    g, dy, db = unpack(arguments)
+    L = lanes(dy)
+    pixels = product(g, OUT)
+    for job in range(begin, end):
+        first = job * L
+        count = min(L, g[K] - first)
+        if g[LAST]:
+            sums = splat(dy, 0.0)
+            for p in range(g[N] * pixels):
+                sums = sums + load_part(dy, p * g[K] + first, 0, count)
+            store_part(db, first, count, sums)
+        else:
+            for k in range(first, first + count):
+                sums = splat(dy, 0.0)
+                for n in range(g[N]):
+                    row = (n * g[K] + k) * pixels
+                    whole = pixels - pixels % L
+                    for p in range(0, whole, L):
+                        sums = sums + load(dy, row + p)
+                    sums = sums + load_part(dy, row + whole, 0, pixels - whole)
+                put(db, k, total(sums))
+
+
+def bias_grad(spec: Any, dy: Array, db: Array, threads: int) -> None:
+    """The gradient of the bias, (K,)."""
+    jobs = -(-spec.k * db.itemsize // vector_bytes())
+    run(bias_grad_job, jobs, useful_threads(threads, jobs, float(dy.size)), spec.geometry, dy, db)
