@@ -141,6 +141,19 @@ def test_conv_takes_bias_and_filter_gradient_from_one_call(monkeypatch):
     assert calls == [True]
 
 
+def test_relu_after_a_convolution_is_fused_into_it(monkeypatch):
+    conv, relu, x = fc.Conv2d(1, 2, 3, seed=0), fc.ReLU(), np.random.default_rng(0).normal(size=(2, 1, 5, 5))
+    conv.astype("float64")
+    y = relu(conv(x))
+    dx = conv.backward(relu.backward(y))
+    grads = {name: g.copy() for name, g in conv.grads.items()}
+    net = fc.Sequential(conv, relu)
+    monkeypatch.setattr(relu, "function", None)
+    np.testing.assert_array_equal(net(x), y)
+    np.testing.assert_array_equal(net.backward(y, input_grad=True), dx)
+    assert all(np.array_equal(grads[name], g) for name, g in conv.grads.items())
+
+
 def test_first_layer_of_a_net_computes_no_input_gradient(monkeypatch):
     calls = []
     original = fc.nn.layers.conv2d_input_grad
@@ -224,6 +237,7 @@ def test_activations_at_their_corners():
     np.testing.assert_array_equal(activations.leaky_relu(x), [-np.inf, -10, -0.01, 0, 1, 1000, np.inf])
     np.testing.assert_allclose(activations.sigmoid(x), [0, 0, 1 / (1 + np.e), 0.5, np.e / (1 + np.e), 1, 1])
     assert activations.sigmoid(np.float64(-700.0)) > 0
+    np.testing.assert_array_equal(activations.leaky_relu(x[1:-1], 2.0), [-2000, -2, 0, 1, 1000])
     rows = activations.softmax(np.array([[1000.0, 1000.0], [-1000.0, 0.0]]))
     np.testing.assert_array_equal(rows, [[0.5, 0.5], [0, 1]])
     for function in (activations.relu, activations.leaky_relu, activations.sigmoid, activations.tanh):

@@ -37,7 +37,9 @@ def relu(x: Array) -> Array:
 
 def leaky_relu(x: Array, alpha: float = 0.01) -> Array:
     """x where x > 0, else alpha * x."""
-    return np.where(x > 0, x, x * x.dtype.type(alpha))
+    scaled = x * x.dtype.type(alpha)
+    y: Array = np.maximum(x, scaled) if alpha <= 1 else np.minimum(x, scaled)
+    return y
 
 
 def softmax(x: Array) -> Array:
@@ -60,6 +62,10 @@ class Activation(Layer):
         y = self.function(checked_float(type(self).__name__, "x", x))
         self._kept = y
         return y
+
+    def keep(self, y: Array) -> None:
+        """Take an output that was computed elsewhere, fused into the layer before, as this layer's own."""
+        self._kept = y
 
     def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
         y: Array = self.kept()

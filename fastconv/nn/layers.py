@@ -112,9 +112,10 @@ class Conv2d(Layer):
         if self.bias:
             self._params["b"] = b.astype(dtype)
 
-    def forward(self, x: Array) -> Array:
+    def forward(self, x: Array, activation: str | None = None) -> Array:
+        """The convolution, with an activation fused into it as `fastconv.conv2d` does."""
         self._kept = x
-        return conv2d(x, self._params["w"], self._params.get("b"), **self.options)
+        return conv2d(x, self._params["w"], self._params.get("b"), activation=activation, **self.options)
 
     def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
         x, w = self.kept(), self._params["w"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -9,9 +10,10 @@ from typing import Any, Self
 import numpy as np
 
 from fastconv.nn import checkpoint
-from fastconv.nn.activations import Softmax, softmax
+from fastconv.nn.activations import ReLU, Softmax, softmax
 from fastconv.nn.augment import Augment
 from fastconv.nn.layer import Container, Layer, Seed
+from fastconv.nn.layers import Conv2d
 from fastconv.nn.losses import Loss, softmax_cross_entropy
 from fastconv.nn.optim import Optimizer, Schedule
 from fastconv.nn.summary import Summary, summarize
@@ -68,8 +70,20 @@ class Sequential(Container):
         return {str(i): layer for i, layer in enumerate(self.layers)}
 
     def forward(self, x: Array) -> Array:
-        for layer in self.layers:
-            x = layer.forward(x)
+        return self.run(x, keep=True)
+
+    def run(self, x: Array, *, keep: bool) -> Array:
+        """The output; unless `keep`, each layer forgets at once what `backward` would need."""
+        fused: ReLU | None = None
+        for layer, after in itertools.zip_longest(self.layers, self.layers[1:]):
+            if fused is not None and layer is fused:
+                fused.keep(x)
+            elif type(layer) is Conv2d and isinstance(after, ReLU):
+                x, fused = layer.forward(x, activation="relu"), after
+            else:
+                x = layer.forward(x)
+            if not keep:
+                layer.forget()
         return x
 
     def backward(self, dy: Array, input_grad: bool = False) -> Array | None:
@@ -175,10 +189,7 @@ class Sequential(Container):
         self.eval()
         try:
             for (batch,) in batches(batch_size, self.dtype, x):
-                for layer in self.layers:
-                    batch = layer.forward(batch)
-                    layer.forget()
-                yield batch
+                yield self.run(batch, keep=False)
         finally:
             for layer, training in modes:
                 layer.training = training
