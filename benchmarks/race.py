@@ -118,7 +118,7 @@ def run(
 
 
 def values(race: Race, entries: dict[str, tuple[Contestant, Task]], folder: Path) -> dict[str, Any]:
-    """What every entry that can do its task returns, with channels first; a failure counts as a wrong value."""
+    """What every entry that can do its task returns, with channels first; a failure is a wrong value."""
     results = {}
     for label, (contestant, task) in entries.items():
         file = folder / "result.npy"

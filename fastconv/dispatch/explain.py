@@ -88,9 +88,9 @@ class Explanation:
         if self.seconds is not None:
             rate = self.flops / self.seconds / 1e9
             share = self.roofline_seconds / self.seconds
-            fast = ", by multiplying less" if share > 1 and self.limit == "compute" else ""
+            fast = " by fewer products" if share > 1 and self.limit == "compute" else ""
             lines.append(
-                f"  measured   {_seconds(self.seconds)}, {rate:.3g} GFLOP/s, {share:.0%} of the roofline{fast}"
+                f"  measured   {_seconds(self.seconds)}, {rate:.3g} GFLOP/s, {share:.0%} of roofline{fast}"
             )
         return "\n".join(lines)
 
