@@ -11,7 +11,7 @@ from fastconv.kernels.kernel import CONV_PASSES, POOL_PASSES, Kernel
 
 ALGORITHMS = {
     "blocked": CONV_PASSES,
-    "direct": CONV_PASSES,
+    "direct": CONV_PASSES + POOL_PASSES,
     "winograd": CONV_PASSES,
 }
 

@@ -13,3 +13,4 @@ ACTIVATIONS = {None: LINEAR, "relu": RELU, "leaky_relu": LEAKY_RELU, "sigmoid": 
 
 include "conv.pxi"
 include "direct.pxi"
+include "pool.pxi"
