@@ -155,9 +155,17 @@ def oracle(pass_name: str, *args: Any) -> tuple[Array, ...] | Array:
     return run[pass_name](reference.KERNEL, spec, *wide)  # type: ignore[no-any-return]
 
 
-def run_python(code: str, cwd: Path, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A Python script in a process of its own, killed after `timeout` seconds so that a hang is a failure."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith("FASTCONV_") or k.endswith("COMPILED")}
+def run_python(
+    script: str | Path, cwd: Path, timeout: float = 120, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Python code or a file in a process of its own, killed after `timeout` seconds so that a hang is a failure."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("FASTCONV_")}
+    arguments = [str(script)] if isinstance(script, Path) else ["-c", script]
     return subprocess.run(
-        [sys.executable, "-c", code], cwd=cwd, env=env | environment, timeout=timeout, capture_output=True, text=True
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=env | environment,
+        timeout=timeout,
+        capture_output=True,
+        text=True,
     )

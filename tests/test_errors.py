@@ -97,7 +97,7 @@ CASES: dict[str, tuple[Any, type[Exception], str]] = {
     # padding
     "padding -1": (lambda: conv(padding=-1), ValueError, "conv2d: padding is -1: it must be at least 0"),
     "padding after -1": (lambda: conv(padding=((0, -1), (0, 0))), ValueError, "conv2d: padding[0][1] is -1: it must be at least 0"),
-    "padding text": (lambda: conv(padding="SAME"), ValueError, "conv2d: padding is 'SAME': it must be an integer, 2 integers, 2 (before, after) pairs, 'valid', 'same' or 'same_lower'"),
+    "padding text": (lambda: conv(padding="SAME"), ValueError, "conv2d: padding is 'SAME': it must be 'valid', 'same', 'same_lower', an integer, 2 integers or (before, after) pairs"),
     "padding 0.5": (lambda: conv(padding=0.5), TypeError, "conv2d: padding is 0.5: it must be an integer"),
     "padding None": (lambda: conv(padding=None), TypeError, "conv2d: padding is None: it must be an integer"),
     "padding of 4": (lambda: conv(padding=(1, 1, 1, 1)), ValueError, "conv2d: padding has 4 elements (1, 1, 1, 1)"),
@@ -168,7 +168,7 @@ CASES: dict[str, tuple[Any, type[Exception], str]] = {
     "avg input_shape": (lambda: fc.avg_pool2d_grad(POOLED, (2, 8), 2), ValueError, "avg_pool2d_grad: input has 2 dimensions (2, 8): it must have 4 (NCHW)"),
     # the routing gradient: an index outside the plane would write outside the array
     "argmax kind": (lambda: fc.max_pool2d_grad(POOLED, ARGMAX.tolist(), X.shape), TypeError, "max_pool2d_grad: argmax is 'list': it must be a NumPy array of integers"),
-    "argmax dtype": (lambda: fc.max_pool2d_grad(POOLED, POOLED, X.shape), TypeError, "max_pool2d_grad: argmax has dtype float32: it must be an integer array"),
+    "argmax dtype": (lambda: fc.max_pool2d_grad(POOLED, POOLED, X.shape), TypeError, "max_pool2d_grad: argmax has dtype float32: it must be integers"),
     "argmax shape": (lambda: fc.max_pool2d_grad(POOLED, ARGMAX[:1], X.shape), ValueError, "max_pool2d_grad: argmax has shape (1, 8, 4, 5): it must be (2, 8, 4, 5)"),
     "argmax -1": (lambda: fc.max_pool2d_grad(POOLED, ARGMAX - 1, X.shape), ValueError, "max_pool2d_grad: argmax ranges from -1 to"),
     "argmax 90": (lambda: fc.max_pool2d_grad(POOLED, np.full_like(ARGMAX, 90), X.shape), ValueError, "max_pool2d_grad: argmax ranges from 90 to 90: it must be inside the plane of (9, 10), 0 to 89"),

@@ -17,8 +17,8 @@ def select(op: str, pass_name: str, spec: Any, settings: Settings, forced: str |
     `forced` is the call's own `kernel` argument and binds; the setting of `use` or FASTCONV_KERNEL applies
     to the passes that its kernel implements.
     """
-    if forced is None and settings.kernel is not None and pass_name in find_kernel("use", settings.kernel).passes:
-        forced = settings.kernel
+    if forced is None:
+        forced = preferred(pass_name, settings)
     if forced is not None:
         kernel = find_kernel(op, forced)
         reason = None if spec.empty else refusal(kernel, pass_name, spec, settings.precision)
@@ -27,6 +27,14 @@ def select(op: str, pass_name: str, spec: Any, settings: Settings, forced: str |
     if spec.empty:
         return reference.KERNEL
     return kernel if forced is not None else walk(pass_name, spec, settings)[0]
+
+
+def preferred(pass_name: str, settings: Settings) -> str | None:
+    """The setting's kernel where it implements the pass."""
+    if settings.kernel is None:
+        return None
+    # `use` has checked its own argument: a wrong name here came from the environment
+    return settings.kernel if pass_name in find_kernel("FASTCONV_KERNEL", settings.kernel).passes else None
 
 
 def walk(pass_name: str, spec: Any, settings: Settings) -> tuple[Kernel, list[tuple[str, str]]]:
