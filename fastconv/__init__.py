@@ -8,6 +8,7 @@ import types
 # kernels: they are in the installed package, which this adds to the search path.
 __path__ = pkgutil.extend_path(__path__, __name__)
 
+from fastconv import testing
 from fastconv.dispatch import runtime
 from fastconv.dispatch.explain import explain
 from fastconv.dispatch.registry import kernels as _kernel_table
@@ -181,5 +182,6 @@ __all__ = [
     "max_unpool3d",
     "max_unpool3d_grad",
     "softmax_cross_entropy",
+    "testing",
     "use",
 ]
