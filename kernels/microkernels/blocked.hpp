@@ -3,6 +3,7 @@
 #include "filter_grad.hpp"
 #include "gather_first.hpp"
 #include "gather_last.hpp"
+#include "shifted_conv.hpp"
 
 namespace fastconv {
 
@@ -27,6 +28,18 @@ ChannelsFirst<T> channels_first_problem(const Geometry& g, bool input_grad, cons
                        rows * g.groups * dest_plane, dest_plane, {}, source, dest, nullptr, LINEAR};
     for (int a = 0; a < 3; a++) p.dest_size[a] = input_grad ? g.size[a] : g.out[a];
     return p;
+}
+
+// Packing a panel pays when many rows share it; a volume's shifts need none, but compute between the rows too.
+constexpr idx SHIFTED_ROWS = 64;
+
+template <class T>
+void run_channels_first(const Geometry& g, const std::vector<View>& views, const std::vector<FilterRows<T>>& filters,
+                        const ChannelsFirst<T>& p, int threads) {
+    if (p.rows <= SHIFTED_ROWS && g.taps() > 1)
+        shifted_conv(g, views, filters, p, threads);
+    else
+        gather_channels_first(g, views, filters, p, threads);
 }
 
 // A 1x1 window at stride 1 sees the pixels of an image as one long row.
@@ -67,7 +80,7 @@ void blocked_forward(const Geometry& g, const T* x, const T* w, const T* bias, A
         p.bias = bias, p.activation = activation;
         join_rows(views[0], p.dest_size);
         const idx row = g.c_group() * g.taps();
-        gather_channels_first(g, views, {{w, row, g.k_group() * row}}, p, threads);
+        run_channels_first(g, views, {{w, row, g.k_group() * row}}, p, threads);
     }
 }
 
@@ -87,7 +100,7 @@ template <class T> void blocked_input_grad(const Geometry& g, const T* dy, const
             next += g.c * row;
         }
         if (views.size() == 1) join_rows(views[0], p.dest_size);
-        gather_channels_first(g, views, filters, p, threads);
+        run_channels_first(g, views, filters, p, threads);
     }
 }
 

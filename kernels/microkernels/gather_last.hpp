@@ -57,11 +57,11 @@ template <class T> std::vector<DepthBlock> depth_blocks(const View& v, const Cha
                     idx tap = (v.axis[0].tap[d] * g.window[1] + v.axis[1].tap[h]) * g.window[2] + v.axis[2].tap[w];
                     idx offset = at * p.source_channels + c;
                     b.runs.push_back({d, h, w, tap, c, length, offset});
-                    b.per_run.push_back({length, 0, b.length});
+                    b.per_run.push_back({length, 0, b.length * NR<T>});
                     if (!b.merged.empty() && b.merged.back().a + b.merged.back().length == offset)
                         b.merged.back().length += length;
                     else
-                        b.merged.push_back({length, offset, b.length});
+                        b.merged.push_back({length, offset, b.length * NR<T>});
                     b.length += length;
                     c += length;
                 }
@@ -170,7 +170,7 @@ void run_last_tile(const View& v, const DepthBlock& b, const PixelBlock<T>& bloc
         c[i] = whole ? block.dest[q + i] + column : s.temp + i * NR<T>;
         if (!whole && add) copy_run(c[i], block.dest[q + i] + column, filled);
     }
-    tile_of<T>(m, width)(segments.data(), (idx)segments.size(), rows, s.panel, width * L, c, add);
+    tile_of<T>(m, width)(segments.data(), (idx)segments.size(), rows, s.panel, NR<T>, c, add);
     if (!whole)
         for (int i = 0; i < m; i++) copy_run(block.dest[q + i] + column, c[i], filled);
 }
@@ -178,7 +178,6 @@ void run_last_tile(const View& v, const DepthBlock& b, const PixelBlock<T>& bloc
 template <class T>
 void run_last_job(const ChannelsLast<T>& p, const LastJob<T>& job, const Panels<T>& panels, const T* zeros,
                   LastScratch<T>& s) {
-    constexpr int L = LANES<T>;
     PixelBlock<T>& block = *s.block;
     locate_pixels(*job.view, p, job.group, job.pixel, job.pixels, block);
     for (idx panel = job.panel; panel < job.panel + job.panels; panel++) {
@@ -188,7 +187,7 @@ void run_last_job(const ChannelsLast<T>& p, const LastJob<T>& job, const Panels<
         for (const DepthBlock& b : *job.blocks) {
             for (size_t r = 0; r < b.runs.size(); r++)
                 pack_filter_panel(p.filters, job.group, b.runs[r].filter_tap, b.runs[r].depth, b.runs[r].length, column,
-                                  filled, s.panel + b.per_run[r].b * width * L, width * L);
+                                  filled, s.panel + b.per_run[r].b, NR<T>);
             for (idx q = 0; q < job.pixels; q += MR) {
                 int m = (int)(job.pixels - q < MR ? job.pixels - q : MR);
                 run_last_tile(*job.view, b, block, q, m, width, column, filled, add, zeros, s);

@@ -39,15 +39,17 @@ template <class Body> inline void on_threads(int threads, Body body) {
     body(0, 1);
 }
 
-// body(job, thread) for jobs 0 to jobs - 1; idle threads take the next one.
+// body(job, thread) for jobs 0 to jobs - 1; idle threads take the next few, a sixteenth of their share.
 template <class Body> inline void parallel_for(idx jobs, int threads, Body body) {
     if (threads <= 1 || jobs <= 1) {
         for (idx job = 0; job < jobs; job++) body(job, 0);
         return;
     }
     std::atomic<idx> next{0};
+    const idx grain = 1 + jobs / (16 * threads);
     on_threads(threads, [&](int thread, int) {
-        for (idx job; (job = next.fetch_add(1, std::memory_order_relaxed)) < jobs;) body(job, thread);
+        for (idx job; (job = next.fetch_add(grain, std::memory_order_relaxed)) < jobs;)
+            for (idx end = job + grain < jobs ? job + grain : jobs; job < end; job++) body(job, thread);
     });
 }
 

@@ -17,7 +17,7 @@ constexpr int MR = 4, NV = 3;
 #endif
 template <class T> constexpr int NR = NV * LANES<T>;
 
-// A run of the depth: `length` steps from A rows displaced by `a` elements, against B rows from `b` on.
+// A run of the depth: `length` steps from A rows displaced by `a` elements, against B rows from element `b` on.
 struct Segment {
     idx length, a, b;
 };
@@ -36,7 +36,7 @@ inline __attribute__((always_inline)) void accumulate(const Segment* segments, i
     for (idx s = 0; s < count; s++) {
         const T* row[M];
         for (int i = 0; i < M; i++) row[i] = a.pointers[s * a.pitch + i] + segments[s].a;
-        const T* panel = b + segments[s].b * ldb;
+        const T* panel = b + segments[s].b;
         const idx end = segments[s].length * a.step;
         for (idx k = 0; k < end; k += a.step, panel += ldb) {
             Vec<T> bv[V];
@@ -72,6 +72,41 @@ template <class T, int M = MR> Tile<T> tile_of(int m, int v) {
     if constexpr (M > 1)
         if (m < M) return tile_of<T, M - 1>(m, v);
     return tile_of_width<T, M>(v);
+}
+
+// The same tile with B rows anywhere: row k of B starts at b + row_of[k]. Overlapping rows make a convolution of a
+// padded plane without any packing.
+template <class T, int M, int V>
+void shifted_tile(idx depth, const T* const* a, const idx* row_of, const T* b, T* const* c) {
+    constexpr int L = LANES<T>;
+    Vec<T> acc[M][V] = {};
+    const T* row[M];
+    for (int i = 0; i < M; i++) row[i] = a[i];
+    for (idx k = 0; k < depth; k++) {
+        const T* from = b + row_of[k];
+        Vec<T> bv[V];
+        for (int j = 0; j < V; j++) bv[j] = load(from + j * L);
+        for (int i = 0; i < M; i++) {
+            Vec<T> av = broadcast(row[i][k]);
+            for (int j = 0; j < V; j++) acc[i][j] += av * bv[j];
+        }
+    }
+    for (int i = 0; i < M; i++)
+        for (int j = 0; j < V; j++) store(c[i] + j * L, acc[i][j]);
+}
+
+template <class T> using ShiftedTile = void (*)(idx, const T* const*, const idx*, const T*, T* const*);
+
+// Fewer rows leave registers for wider tiles, which keep enough independent sums in flight.
+#if defined(__AVX512F__)
+constexpr int SHIFTED_VECTORS[MR + 1] = {0, 8, 6, 5, 5, 4, 4, 3, 3};
+#else
+constexpr int SHIFTED_VECTORS[MR + 1] = {0, 6, 4, 3, 3};
+#endif
+template <class T, int M = MR> ShiftedTile<T> shifted_tile_of(int m) {
+    if constexpr (M > 1)
+        if (m < M) return shifted_tile_of<T, M - 1>(m);
+    return &shifted_tile<T, M, SHIFTED_VECTORS[M]>;
 }
 
 // Widths in vectors of the panels that cover `columns`: as even as possible, at most NV each.
