@@ -14,12 +14,13 @@ from fastconv.nn.activations import (
     step,
     tanh,
 )
-from fastconv.nn.augment import compose, random_flip, random_shift
+from fastconv.nn.augment import compose, random_crop, random_flip, random_shift
+from fastconv.nn.blocks import GlobalAvgPool2d, Residual
 from fastconv.nn.layer import Container, Layer
 from fastconv.nn.layers import AvgPool2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d
 from fastconv.nn.losses import mean_squared_error, softmax_cross_entropy
 from fastconv.nn.model import Sequential
-from fastconv.nn.norm import BatchNorm2d
+from fastconv.nn.norm import BatchNorm2d, LocalResponseNorm
 from fastconv.nn.optim import SGD, Adam, Optimizer, cosine, one_cycle, steps
 
 __all__ = [
@@ -31,12 +32,15 @@ __all__ = [
     "Conv2d",
     "Dropout",
     "Flatten",
+    "GlobalAvgPool2d",
     "Layer",
     "LeakyReLU",
     "Linear",
+    "LocalResponseNorm",
     "MaxPool2d",
     "Optimizer",
     "ReLU",
+    "Residual",
     "Sequential",
     "Sigmoid",
     "Softmax",
@@ -47,6 +51,7 @@ __all__ = [
     "leaky_relu",
     "mean_squared_error",
     "one_cycle",
+    "random_crop",
     "random_flip",
     "random_shift",
     "relu",

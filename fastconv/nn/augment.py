@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fastconv.ops.arrays import Array
+from fastconv.ops.errors import bad_value
 from fastconv.ops.parse import parse_int, parse_layout
 
 Augment = Callable[[Array, np.random.Generator], Array]
@@ -37,17 +38,59 @@ def random_shift(pixels: int = 1, *, layout: str = "NCHW") -> Augment:
     rows = 1 if parse_layout("random_shift", layout, (0,) * 4)[1] else 2
 
     def shift(x: Array, rng: np.random.Generator) -> Array:
-        pads = [(0, 0)] * 4
-        pads[rows : rows + 2] = [(pixels, pixels)] * 2
-        size = x.shape[rows : rows + 2]
-        windows = np.lib.stride_tricks.sliding_window_view(np.pad(x, pads), size, (rows, rows + 1))  # type: ignore[call-overload]
-        down, right = rng.integers(0, 2 * pixels + 1, (2, len(x)))
-        images = np.arange(len(x))
-        if rows == 1:
-            return np.moveaxis(windows[images, down, right], 1, -1)  # (N, C, H, W) -> (N, H, W, C)
-        return windows[images, :, down, right]  # type: ignore[no-any-return]
+        n, height, width = len(x), x.shape[rows], x.shape[rows + 1]
+        framed = list(x.shape)
+        framed[rows : rows + 2] = height + 2 * pixels, width + 2 * pixels
+        frame = np.zeros(framed, x.dtype)
+        middle = (slice(None),) * rows + (slice(pixels, pixels + height), slice(pixels, pixels + width))
+        frame[middle] = x
+        return windows(frame, (height, width), rng.integers(0, 2 * pixels + 1, (2, n)), rows)
 
     return shift
+
+
+def random_crop(size: int, *, layout: str = "NCHW") -> Augment:
+    """Cut a square of `size` pixels out of each image, anywhere.
+
+    Parameters
+    ----------
+    size : int
+        At most the images' height and width.
+    layout : {"NCHW", "NHWC"}, default "NCHW"
+
+    Returns
+    -------
+    callable (x, rng) -> ndarray (N, C, size, size) or (N, size, size, C)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.nn.augment import random_crop
+    >>> random_crop(5)(np.ones((2, 1, 8, 8), np.float32), np.random.default_rng(0)).shape
+    (2, 1, 5, 5)
+    """
+    size = parse_int("random_crop", "size", size, 1)
+    rows = 1 if parse_layout("random_crop", layout, (0,) * 4)[1] else 2
+
+    def crop(x: Array, rng: np.random.Generator) -> Array:
+        room = np.array(x.shape[rows : rows + 2]) - size
+        if room.min() < 0:
+            bad_value(
+                "random_crop", f"images are {x.shape[rows]}x{x.shape[rows + 1]}", f"at least {size}x{size}"
+            )
+        return windows(x, (size, size), rng.integers(0, room[:, None] + 1, (2, len(x))), rows)
+
+    return crop
+
+
+def windows(x: Array, size: tuple[int, int], corners: Array, rows: int) -> Array:
+    """Of image i the window whose first pixel is corners[:, i]; axis `rows` of x is the height."""
+    views = np.lib.stride_tricks.sliding_window_view(x, size, (rows, rows + 1))  # type: ignore[call-overload]
+    images, (top, left) = np.arange(len(x)), corners
+    if rows == 1:
+        return np.moveaxis(views[images, top, left], 1, -1)  # (N, C, H, W) -> (N, H, W, C)
+    cut: Array = views[images, :, top, left]
+    return cut
 
 
 def random_flip(*, layout: str = "NCHW") -> Augment:

@@ -42,7 +42,7 @@ class Conv2d(Layer):
         See `fastconv.nn.init.draw_weights`.
     dtype : float32 or float64, default float32
     seed : int or numpy.random.Generator, optional
-        Fixes the start; the same in both layouts and, rounded, in both dtypes.
+        Fixes the start; the same in both layouts and both dtypes.
 
     Raises
     ------
@@ -110,7 +110,7 @@ class Conv2d(Layer):
             w = w.transpose(2, 3, 1, 0)
         self._params["w"] = np.ascontiguousarray(w, dtype)
         if self.bias:
-            self._params["b"] = b.astype(dtype)
+            self._params["b"] = b.astype(dtype, copy=False)
 
     def forward(self, x: Array, activation: str | None = None) -> Array:
         """The convolution, with an activation fused into it as `fastconv.conv2d` does."""
@@ -286,9 +286,9 @@ class Linear(Layer):
         super().reset(rng)
         dtype = self._params["w"].dtype if self._params else self.dtype
         w, b = draw_weights(rng, self.init, (self.n_out, self.n_in))
-        self._params["w"] = w.astype(dtype)
+        self._params["w"] = w.astype(dtype, copy=False)
         if self.bias:
-            self._params["b"] = b.astype(dtype)
+            self._params["b"] = b.astype(dtype, copy=False)
 
     def forward(self, x: Array) -> Array:
         w = self._params["w"]

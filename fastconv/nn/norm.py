@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import DTypeLike
 
@@ -9,6 +11,7 @@ from fastconv.nn.layer import Layer, checked_dtype, checked_number
 from fastconv.ops.arrays import FLOAT32, Array, check_shape, checked_float
 from fastconv.ops.errors import bad_value
 from fastconv.ops.parse import parse_int, parse_layout
+from fastconv.ops.pool2d import avg_pool2d, avg_pool2d_grad
 
 
 class BatchNorm2d(Layer):
@@ -100,3 +103,66 @@ class BatchNorm2d(Layer):
 
     def settings(self) -> str:
         return str(self.c)
+
+
+class LocalResponseNorm(Layer):
+    """Divide each element by (k + alpha * mean of the squares of `size` neighbouring channels) ** beta.
+
+    The mean counts channels outside the image as zeros. The paper's alpha multiplies the sum, not the mean:
+    it is this one divided by `size`.
+
+        Parameters
+        ----------
+        size : int
+            Channels the mean runs over, centred on the element's own.
+        alpha, beta, k : float, default 1e-4, 0.75, 1
+
+        References
+        ----------
+        Krizhevsky, Sutskever, Hinton: ImageNet classification with deep convolutional neural networks (2012).
+
+        Examples
+        --------
+        >>> from typing import Any
+
+    import numpy as np
+        >>> from fastconv.layers import LocalResponseNorm
+        >>> LocalResponseNorm(3, alpha=3.0, beta=1.0)(np.ones((1, 3, 1, 1))).ravel()
+        array([0.33333333, 0.25      , 0.33333333])
+    """
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
+        super().__init__()
+        self.size = parse_int("LocalResponseNorm", "size", size, 1)
+        self.alpha = checked_number("LocalResponseNorm", "alpha", alpha, 0.0)
+        self.beta = checked_number("LocalResponseNorm", "beta", beta, 0.0)
+        self.k = checked_number("LocalResponseNorm", "k", k, 0.0)
+        # Over channels as over the rows of an image: (N, C, H, W) -> (N, 1, C, H*W).
+        self.pooling: dict[str, Any] = {
+            "window": (self.size, 1),
+            "stride": 1,
+            "padding": ((self.size // 2, (self.size - 1) // 2), (0, 0)),
+        }
+
+    def forward(self, x: Array) -> Array:
+        x = checked_float("LocalResponseNorm", "x", x)
+        if x.ndim != 4:
+            bad_value("LocalResponseNorm", f"x has shape {x.shape}", "it must be (N, C, H, W)")
+        planes = (len(x), 1, x.shape[1], x.shape[2] * x.shape[3])
+        mean = avg_pool2d((x * x).reshape(planes), **self.pooling).reshape(x.shape)
+        scale = self.k + x.dtype.type(self.alpha) * mean
+        y: Array = x * scale**-self.beta
+        self._kept = x, y, scale, planes
+        return y
+
+    def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
+        x, y, scale, planes = self.kept()
+        check_shape("LocalResponseNorm.backward", "dy", dy, x.shape)
+        if not input_grad:
+            return None
+        spread = avg_pool2d_grad((dy * y / scale).reshape(planes), planes, **self.pooling).reshape(x.shape)
+        dx: Array = dy * scale**-self.beta - x.dtype.type(2 * self.alpha * self.beta) * x * spread
+        return dx
+
+    def settings(self) -> str:
+        return f"{self.size}, {self.alpha:g}, {self.beta:g}, {self.k:g}"
