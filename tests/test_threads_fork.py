@@ -87,8 +87,9 @@ print("done")
     check(code, tmp_path)
 
 
-@each_kernel
+@pytest.mark.parametrize("kernel", [None, *(name for name in SUMS_PRODUCTS if name != "reference")])
 def test_fork_while_other_threads_compute(kernel: str | None, tmp_path: Path) -> None:
+    """Not the reference: NumPy's OpenBLAS may itself hang in a child forked while another thread multiplies."""
     code = f"""
 expected, stop = compute({kernel!r}), threading.Event()
 def work():
