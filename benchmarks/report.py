@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,15 +44,48 @@ def markdown(result: dict[str, Any]) -> str:
     return "\n".join(parts) + "\n"
 
 
+def readme(result: dict[str, Any]) -> str:
+    """The short form: summary, one row a problem, training steps, the cost of a call."""
+    races = [Race(**race) for race in result["races"]]
+    parts = [*description(result), "", *summary(races), "", *compact_table(races)]
+    steps = [r for r in races if r.section == "steps"]
+    if steps:
+        parts += ["", "Training steps (forward, backward, SGD; batch 64), ms:", "", *conv_table(steps)]
+    for race in races:
+        if race.section == "tiny":
+            parts += ["", *tiny_lines([race])]
+    return "\n".join(parts) + "\n"
+
+
+def compact_table(races: Sequence[Race]) -> Iterator[str]:
+    """A row a problem: per pass fastconv's better layout, the best peer, and their ratio."""
+    races = [r for r in races if r.section == "conv"]
+    passes = list(dict.fromkeys(r.pass_name for r in races))
+    head = ["ms: fastconv / best peer = ratio", *(p.replace("_", " ") for p in passes)]
+    found = {(r.name, r.pass_name): r for r in races}
+    rows = []
+    for name in dict.fromkeys(r.name for r in races):
+        cells = []
+        for r in (found.get((name, p)) for p in passes):
+            cells.append(f"{ms(r.ours)} / {ms(r.peers)} = {times(r.ratio)}" if r and r.ratio else "")
+        rows.append([name, *cells])
+    yield from table(head, rows)
+
+
 def description(result: dict[str, Any]) -> Iterator[str]:
     m, o = result["machine"], result["options"]
     peers = ", ".join(f"{name} {m[name]}" for name in ("torch", "onnxruntime") if name in m) or "no peers"
     yield (
-        f"{m['cpu']}, {m['isa']}, {o['threads']} threads, {o['dtype']}, precision {o['precision']!r}. "
+        f"{m['cpu']}, {m['isa']}, {threads(o)}, {o['dtype']}, precision {o['precision']!r}. "
         f"fastconv {m['fastconv']}, NumPy {m['numpy']}, Python {m['python']}; {peers}."
     )
     if o["kernels"]:
         yield f"fastconv's kernels: {' '.join(o['kernels'])}."
+
+
+def threads(options: dict[str, Any]) -> str:
+    clock = ", CPU time" if options.get("clock") == "cpu" else ""
+    return f"{options['threads']} thread{'s' * (options['threads'] > 1)}{clock}"
 
 
 def summary(races: Sequence[Race]) -> Iterator[str]:
@@ -144,6 +178,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
     if not passes:
         raise SystemExit("--plot: no peer took part in a convolution")
     names = list(dict.fromkeys(r.name for r in races))
+    ticks = ticks_for([r.ratio or 1 for r in races])
     figure = Figure(figsize=(2.5 + 3 * len(passes), 1.6 + 0.22 * len(names)), layout="constrained")
     panels = figure.subplots(1, len(passes), sharey=True, sharex=True, squeeze=False)[0]
     for panel, pass_name in zip(panels, passes, strict=True):
@@ -154,18 +189,24 @@ def plot(result: dict[str, Any], path: Path) -> None:
         panel.axvline(1, color="0.2", linewidth=1)
         mean = geometric_mean(list(ratios.values()))
         panel.set(title=f"{pass_name.replace('_', ' ')}: mean {mean:.2f}x", xscale="log")
-        ticks = [t for t in (0.25, 0.5, 1, 2, 4, 8, 16, 32) if t <= 2 * max(r.ratio or 1 for r in races)]
-        panel.set_xticks(ticks, [f"{t:g}x" for t in ticks], minor=False)
+        panel.set_xticks(ticks, [f"{t:.2g}x" for t in ticks])
         panel.minorticks_off()
         panel.grid(axis="x", color="0.9")
         panel.set_axisbelow(True)
     panels[0].set_yticks(range(len(names)), names)
-    panels[0].invert_yaxis()
+    panels[0].set_ylim(len(names) - 0.5, -0.5)
     m, o = result["machine"], result["options"]
-    machine = f"{m['cpu']}, {m['isa']}, {o['threads']} threads, {o['dtype']}"
+    machine = f"{m['cpu']}, {m['isa']}, {threads(o)}, {o['dtype']}"
     title = f"time of the best of PyTorch and ONNX Runtime / time of fastconv\n{machine}"
     figure.suptitle(title, fontsize="medium")
     figure.savefig(path, dpi=110)
+
+
+def ticks_for(ratios: Sequence[float]) -> list[float]:
+    """Powers of 2, or of 4 or more where the ratios span many, around 1."""
+    low, high = (math.log2(f(*ratios, 1)) for f in (min, max))
+    step = math.ceil((high - low) / 6) or 1
+    return [2.0**e for e in range(-step * math.ceil(-low / step), math.ceil(high) + step, step)]
 
 
 def update_block(file: Path, text: str) -> None:
@@ -193,7 +234,7 @@ def main() -> None:
     if args.plot:
         plot(result, args.plot)
     if args.readme:
-        update_block(args.readme, markdown(result))
+        update_block(args.readme, readme(result))
     if not (args.markdown or args.plot or args.readme):
         print(markdown(result), end="")
 

@@ -192,18 +192,12 @@ def test_report_renders_and_fills_the_readme_block(result, tmp_path):
     seconds = {"fastconv NCHW": 2e-3, "fastconv NHWC": 1e-3, "torch NCHW": 3e-3, "torch NHWC": 4e-3}
     file.write_text(json.dumps(result | {"races": [race | {"seconds": seconds}]}))
     readme.write_text("before\n<!-- speed:begin -->\nold\n<!-- speed:end -->\nafter\n")
-    script = [
-        sys.executable,
-        BENCHMARKS / "report.py",
-        file,
-        "--readme",
-        readme,
-        "--plot",
-        tmp_path / "chart.png",
-    ]
-    subprocess.run(script, check=True)
+    outputs = ["--readme", readme, "--plot", tmp_path / "chart.png", "--markdown", tmp_path / "full.md"]
+    subprocess.run([sys.executable, BENCHMARKS / "report.py", file, *outputs], check=True)
     text = readme.read_text()
     assert text.startswith("before\n<!-- speed:begin -->\n") and text.endswith("<!-- speed:end -->\nafter\n")
     assert "old" not in text
-    assert "| p | 2 | 1 | 3 | 4 | 3.00 | 1.50 |" in text
+    assert "| p | 2 | 1 | 3 | 4 | 3.00 | 1.50 |" in (tmp_path / "full.md").read_text()
+    assert "| p | 1 / 3 = 3.00 |" in text
+    assert "| forward | 1 | 3.00 | 0 | 1.50 | 0 |" in text
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
