@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from numbers import Real
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -12,18 +12,19 @@ from fastconv.ops.arrays import Array, check_out, check_shape, checked_float, co
 from fastconv.ops.errors import bad_type, bad_value, shown
 from fastconv.ops.launch import pool_launch
 from fastconv.ops.parse import PaddingLike, PerAxis
+from fastconv.ops.pool import max_pool, max_pool_grad
 
 
 def parse_norm(op: str, p: Any) -> float:
-    """The exponent: any finite positive number."""
+    """The exponent: any positive number, infinity included."""
     if isinstance(p, (bool, np.bool_)) or not isinstance(p, (Real, np.integer, np.floating)):
         bad_type(op, f"p is {shown(p)}", "it must be a number")
     try:
         exponent = float(p)
     except OverflowError:
-        exponent = math.inf
-    if not (exponent > 0 and math.isfinite(exponent)):
-        bad_value(op, f"p is {shown(p)}", "it must be positive and finite (for infinity use max_pool)")
+        bad_value(op, f"p is {shown(p)}", "it must fit a float")
+    if not exponent > 0:
+        bad_value(op, f"p is {shown(p)}", "it must be positive")
     return exponent
 
 
@@ -43,6 +44,11 @@ def lp_forward(
     """The forward pass."""
     x = checked_float(op, "x", x)
     p = parse_norm(op, p)
+    if p == math.inf:
+        peaks = max_pool(
+            op, np.abs(x), window, stride, padding, dilation, ceil_mode, layout, False, out, kernel
+        )
+        return cast(Array, peaks)
     spec, run, threads, _, y_shape = pool_launch(
         op,
         "avg_pool",
@@ -84,7 +90,10 @@ def lp_backward(
     out: Array | None,
     kernel: str | None,
 ) -> Array:
-    """The gradient: dx = x**(p-1) * (sum over the windows that hold it of dy * y**(1-p))."""
+    """The gradient: dx = x**(p-1) * (sum over the windows that hold it of dy * y**(1-p)).
+
+    For an infinite p it goes to the first largest magnitude.
+    """
     dy = checked_float(op, "dy", dy)
     x = checked_float(op, "x", x, dy.dtype)
     y = checked_float(op, "y", y, dy.dtype)
@@ -113,6 +122,11 @@ def lp_backward(
     else:
         check_out(op, out, x_shape, x.dtype, dy, x, y)
         dx = writable(out)
+    if p == math.inf:
+        options = (window, stride, padding, dilation, ceil_mode, layout, True, None, kernel)
+        argmax = max_pool(op, np.abs(x), *options)[1]
+        routed = max_pool_grad(op, dy, argmax, x_shape, layout, None, kernel)
+        return np.multiply(routed, np.sign(x), out=out, order="C")
     with np.errstate(all="ignore"):
         # PyTorch's rule: a window whose norm is 0 passes nothing on, though y**(1-p) is infinite there
         share = np.where(y == 0, dy.dtype.type(0), dy * y ** (1 - p) * math.prod(spec.window))

@@ -32,7 +32,7 @@ def lp_pool2d(
         (N, C, H, W), or (N, H, W, C) in layout "NHWC".
     window : int or (int, int)
     p : float
-        The exponent, positive and finite.
+        The exponent, positive; infinity gives the largest magnitude.
     stride : int or (int, int), optional
         Default: the window.
     padding : as in `conv2d`, default 0
