@@ -74,7 +74,8 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
 
 
 def test_require_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for name in ("matplotlib", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingExtra, match=r"--plot needs matplotlib: pip install 'fastconv\[bench\]'"):
         require("matplotlib.figure", "--plot")
 
