@@ -111,24 +111,24 @@ class LocalResponseNorm(Layer):
     The mean counts channels outside the image as zeros. The paper's alpha multiplies the sum, not the mean:
     it is this one divided by `size`.
 
-        Parameters
-        ----------
-        size : int
-            Channels the mean runs over, centred on the element's own.
-        alpha, beta, k : float, default 1e-4, 0.75, 1
+    Parameters
+    ----------
+    size : int
+        Channels the mean runs over, centred on the element's own.
+    alpha, beta, k : float, default 1e-4, 0.75, 1
 
-        References
-        ----------
-        Krizhevsky, Sutskever, Hinton: ImageNet classification with deep convolutional neural networks (2012).
+    References
+    ----------
+    Krizhevsky, Sutskever, Hinton: ImageNet classification with deep convolutional neural networks (2012).
 
-        Examples
-        --------
-        >>> from typing import Any
+    Examples
+    --------
+    >>> from typing import Any
 
     import numpy as np
-        >>> from fastconv.layers import LocalResponseNorm
-        >>> LocalResponseNorm(3, alpha=3.0, beta=1.0)(np.ones((1, 3, 1, 1))).ravel()
-        array([0.33333333, 0.25      , 0.33333333])
+    >>> from fastconv.layers import LocalResponseNorm
+    >>> LocalResponseNorm(3, alpha=3.0, beta=1.0)(np.ones((1, 3, 1, 1))).ravel()
+    array([0.33333333, 0.25      , 0.33333333])
     """
 
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
