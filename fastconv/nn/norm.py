@@ -123,9 +123,7 @@ class LocalResponseNorm(Layer):
 
     Examples
     --------
-    >>> from typing import Any
-
-    import numpy as np
+    >>> import numpy as np
     >>> from fastconv.layers import LocalResponseNorm
     >>> LocalResponseNorm(3, alpha=3.0, beta=1.0)(np.ones((1, 3, 1, 1))).ravel()
     array([0.33333333, 0.25      , 0.33333333])
