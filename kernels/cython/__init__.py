@@ -13,6 +13,7 @@ ALGORITHMS = {
     "blocked": CONV_PASSES,
     "direct": CONV_PASSES + POOL_PASSES,
     "winograd": CONV_PASSES,
+    "depthwise": CONV_PASSES,
 }
 
 

@@ -18,6 +18,11 @@ cdef extern from "winograd.hpp" namespace "fastconv" nogil:
     void c_winograd_input_grad "fastconv::winograd_input_grad"[T](const Geometry&, const T*, const T*, T*, int) except +
     void c_winograd_filter_grad "fastconv::winograd_filter_grad"[T](const Geometry&, const T*, const T*, T*, T*, int) except +
 
+cdef extern from "depthwise_grad.hpp" namespace "fastconv" nogil:
+    void c_depthwise_forward "fastconv::depthwise_forward"[T](const Geometry&, const T*, const T*, const T*, Activation, T*, int) except +
+    void c_depthwise_input_grad "fastconv::depthwise_input_grad"[T](const Geometry&, const T*, const T*, T*, int) except +
+    void c_depthwise_filter_grad "fastconv::depthwise_filter_grad"[T](const Geometry&, const T*, const T*, T*, T*, int) except +
+
 
 cdef inline void* data_of(cnp.ndarray a) noexcept:
     return NULL if a is None else cnp.PyArray_DATA(a)
@@ -94,3 +99,15 @@ def winograd_input_grad(spec, dy, w, dx, threads):
 
 def winograd_filter_grad(spec, x, dy, dw, db, threads):
     run_filter_grad(c_winograd_filter_grad[float], c_winograd_filter_grad[double], spec, x, dy, dw, db, threads)
+
+
+def depthwise_forward(spec, x, w, bias, y, activation, threads):
+    run_forward(c_depthwise_forward[float], c_depthwise_forward[double], spec, x, w, bias, y, activation, threads)
+
+
+def depthwise_input_grad(spec, dy, w, dx, threads):
+    run_input_grad(c_depthwise_input_grad[float], c_depthwise_input_grad[double], spec, dy, w, dx, threads)
+
+
+def depthwise_filter_grad(spec, x, dy, dw, db, threads):
+    run_filter_grad(c_depthwise_filter_grad[float], c_depthwise_filter_grad[double], spec, x, dy, dw, db, threads)

@@ -20,3 +20,19 @@ def winograd_unsupported(pass_name: str, spec: Any) -> str | None:
     if spec.stride != (1, 1):
         return f"the stride is {spec.stride}, not 1"
     return None
+
+
+def winograd_avoid(pass_name: str, spec: Any, threads: int) -> str | None:
+    """Transforms pay from about a vector of channels on each side (docs/performance.md)."""
+    c, k = spec.c // spec.groups, spec.k // spec.groups
+    if min(c, k) < 12:
+        return f"with {c} channels and {k} filters a group the transforms cost more than they save"
+    return None
+
+
+def depthwise_unsupported(pass_name: str, spec: Any) -> str | None:
+    if spec.ndim != 2:
+        return "it takes two spatial axes"
+    if not spec.groups == spec.c == spec.k:
+        return "it takes one input channel and one filter a group"
+    return None

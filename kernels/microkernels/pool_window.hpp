@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <type_traits>
+#include <vector>
 
 #include "geometry.hpp"
 #include "parallel.hpp"
@@ -14,18 +15,62 @@ struct Reach {
     idx start, lo, hi;
 };
 
-inline Reach reach(const Geometry& g, int axis, idx out) {
-    Reach r{out * g.stride[axis] - g.before[axis], 0, 0};
-    valid_range(r.start, g.dilation[axis], g.size[axis], g.window[axis], &r.lo, &r.hi);
-    return r;
-}
+// A pooling's windows, worked out once a call.
+struct Windows : Geometry {
+    std::vector<Reach> reach[3];  // by output position
+    idx inner_lo, inner_hi;       // output columns whose windows are inside the width
+    int joined = 0;               // axes that joined others, innermost first
 
-// Output columns [*lo, *hi) whose window is inside the input's width.
-inline void inner_columns(const Geometry& g, idx* lo, idx* hi) {
-    const idx room = g.size[2] - (g.window[2] - 1) * g.dilation[2] + g.before[2];
-    *hi = room > 0 ? std::min(g.out[2], ceil_div(room, g.stride[2])) : 0;
-    *lo = std::min(ceil_div(g.before[2], g.stride[2]), *hi);
-}
+    explicit Windows(const Geometry& g) : Geometry(g) {
+        join_axes();
+        for (int a = 0; a < 3; a++)
+            for (idx o = 0; o < out[a]; o++) {
+                Reach r{o * stride[a] - before[a], 0, 0};
+                valid_range(r.start, dilation[a], size[a], window[a], &r.lo, &r.hi);
+                reach[a].push_back(r);
+            }
+        const idx room = size[2] - (window[2] - 1) * dilation[2] + before[2];
+        inner_hi = room > 0 ? std::min(out[2], ceil_div(room, stride[2])) : 0;
+        inner_lo = std::min(ceil_div(before[2], stride[2]), inner_hi);
+    }
+
+    // Flat index in the plane, from the window's first column, of its row (td, th).
+    idx row(const Reach& d, const Reach& h, idx td, idx th) const {
+        return ((d.start + td * dilation[0]) * size[1] + h.start + th * dilation[1]) * size[2];
+    }
+    // Vectors run over the taps where they are many and outputs are too few to fill one.
+    bool few_long(idx lanes) const { return out[2] < lanes && window[2] >= 2 * lanes && dilation[2] == 1; }
+    idx planes() const { return n * c; }
+    idx rows() const { return n * (channels_last ? 1 : c) * out[0] * out[1]; }
+
+private:
+    // Windows as wide as the input are runs of elements: one axis less (global pooling is a window of one row).
+    void join_axes() {
+        for (; joined < 2; joined++) {
+            if (out[2] > 1 || window[2] != size[2] || before[2] || dilation[2] > 1 || dilation[1] > 1) return;
+            const idx width = size[2];
+            size[2] *= size[1], window[2] *= window[1], out[2] = out[1];
+            stride[2] = stride[1] * width, before[2] = before[1] * width;
+            size[1] = size[0], window[1] = window[0], out[1] = out[0];
+            stride[1] = stride[0], dilation[1] = dilation[0], before[1] = before[0];
+            size[0] = window[0] = out[0] = stride[0] = dilation[0] = 1, before[0] = 0;
+        }
+    }
+};
+
+// An output row: of plane `plane` (channels-first) or image `plane` (channels-last).
+struct RowCursor {
+    const Windows& w;
+    idx plane, d, h;
+    RowCursor(const Windows& w, idx row)
+        : w(w), plane(row / w.out[1] / w.out[0]), d(row / w.out[1] % w.out[0]), h(row % w.out[1]) {}
+    void next() {
+        if (++h < w.out[1]) return;
+        h = 0;
+        if (++d < w.out[0]) return;
+        d = 0, plane++;
+    }
+};
 
 // Calls body(std::integral_constant<int, L>, first) for runs of L elements that cover [begin, end): whole vectors,
 // the last of which overlaps its neighbour, or narrower ones where the range is shorter than a vector.
@@ -35,7 +80,19 @@ template <class T, int L = LANES<T>, class Body> inline void cover(idx begin, id
     for (idx i = begin; i < end; i += L) body(std::integral_constant<int, L>{}, std::min(i, end - L));
 }
 
-// Elements p[0], p[step], ..., p[(L - 1) * step]; STEP is the step where it is 1 or 2, else 0. Never reads past them.
+template <int V> using Constant = std::integral_constant<int, V>;
+
+// Calls body(Constant<S>) with S the value where it is 1 to 3, else 0: small windows and strides get their own code.
+template <class Body> inline void with_constant(idx value, Body body) {
+    switch (value) {
+        case 1: return body(Constant<1>{});
+        case 2: return body(Constant<2>{});
+        case 3: return body(Constant<3>{});
+        default: return body(Constant<0>{});
+    }
+}
+
+// Elements p[0], p[step], ..., p[(L - 1) * step]; STEP is the step where it is known, else 0. Reads nothing past them.
 template <class T, int L, int STEP> inline typename VecOf<T, L>::type load_strided(const T* p, idx step) {
     typedef typename VecOf<T, L>::type V;
     typedef std::conditional_t<sizeof(T) == 4, int32_t, int64_t> I;
@@ -48,16 +105,22 @@ template <class T, int L, int STEP> inline typename VecOf<T, L>::type load_strid
         return (V)__builtin_shuffle((Full) * (const V*)p, (Full) * (const V*)(p + L - 1), even);
     }
     V v;
-    for (int i = 0; i < L; i++) v[i] = p[i * step];
+    for (int i = 0; i < L; i++) v[i] = p[i * (STEP ? STEP : step)];
     return v;
 }
 
-// body(first row, last row, thread) over pieces of all rows, of `flops` in all.
+// body(first row, last row) over pieces of all rows, of `flops` in all.
 template <class Body> inline void parallel_rows(idx rows, int threads, double flops, Body body) {
     threads = useful_threads(threads, rows, flops);
     const idx piece = threads == 1 ? rows : std::max<idx>(rows / (8 * threads), 1);
     parallel_for(ceil_div(rows, piece), threads,
-                 [&](idx job, int thread) { body(job * piece, std::min(rows, (job + 1) * piece), thread); });
+                 [&](idx job, int) { body(job * piece, std::min(rows, (job + 1) * piece)); });
+}
+
+// Zeroes `count` of `channels` channels.
+template <class T> inline void clear_channels(T* dx, idx pixels, idx channels, idx count) {
+    const idx runs = count == channels ? 1 : pixels, length = count == channels ? pixels * channels : count;
+    for (idx i = 0; i < runs; i++) std::fill_n(dx + i * channels, length, T(0));
 }
 
 // Gradients scatter, so a plane belongs to one thread: jobs of an image's channels, whole cache lines apart.
@@ -65,7 +128,7 @@ struct ChannelBlocks {
     idx channels, count;  // of a block, in an image
     ChannelBlocks(const Geometry& g, int threads) {
         const idx wanted = std::max<idx>(4 * threads / g.n, 1), line = 16;
-        channels = threads == 1 ? g.c : ceil_div(ceil_div(g.c, wanted), line) * line;
+        channels = threads == 1 ? g.c : std::min(g.c, ceil_div(ceil_div(g.c, wanted), line) * line);
         count = ceil_div(g.c, channels);
     }
 };
