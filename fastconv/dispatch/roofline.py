@@ -38,13 +38,16 @@ class Roofline(NamedTuple):
     limit: str
 
 
-@cache
 def fma_peak(itemsize: int, threads: int, isa: str | None = None) -> Peak:
     """GFLOP/s of fused multiply-adds in registers for elements of 4 or 8 bytes.
 
     Without compiled kernels, of a large matrix product instead, which comes close to it.
     """
-    isa = isa or runtime.chosen_isa()
+    return _fma_peak(itemsize, threads, isa or runtime.chosen_isa())
+
+
+@cache
+def _fma_peak(itemsize: int, threads: int, isa: str | None) -> Peak:
     engine: Any = None if isa is None else importlib.import_module(f"fastconv.kernels.cython._{isa}")
     if hasattr(engine, "fma_gflops"):
         with ThreadPoolExecutor(threads) as pool:

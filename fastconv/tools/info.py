@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
-import fastconv
 from fastconv.dispatch import roofline, settings
+from fastconv.dispatch.registry import kernels
 from fastconv.tools.machine import OPTIONAL, describe, installed
 
 
@@ -20,13 +20,13 @@ def run(args: argparse.Namespace) -> int:
     if args.peak:
         about |= measured_limits()
     if args.json:
-        print(json.dumps({"machine": about, "kernels": list(fastconv.kernels())}, indent=1))
+        print(json.dumps({"machine": about, "kernels": list(kernels())}, indent=1))
         return 0
     width = max(map(len, about))
     for name, value in about.items():
         print(f"{name:{width}}  {value}")
     print()
-    print(fastconv.kernels())
+    print(kernels())
     return 0
 
 

@@ -16,6 +16,8 @@ from fastconv.tools.workload import Array, Workload, to_first
 
 # A kernel that would need more than this many times the budget for one call is left out.
 PATIENCE = 20
+# Only a call as long as this tells a kernel's speed on larger problems; a short one may be all overhead.
+TELLING = 0.1
 
 
 @dataclass
@@ -82,13 +84,15 @@ class Bench:
             row.note = f"refused: {str(refusal).rsplit(': ', 1)[-1]}"
             return None
         first = perf_counter() - start
-        seconds = best_seconds(call, self.seconds) if first < PATIENCE * self.seconds else first
+        seconds = best_seconds(call, 0, least=1)
+        if seconds < PATIENCE * self.seconds:
+            seconds = min(seconds, best_seconds(call, self.seconds))
         if first > seconds + 0.5:
             row.note = f"compiled in {first - seconds:.1f} s"
-            seconds = min(seconds, best_seconds(call, self.seconds))
         row.seconds, row.gflops = seconds, flops / seconds / 1e9
         row.share_of_peak = row.gflops / self.peak(row.kernel)
-        self.rates[row.kernel, row.pass_name] = flops / seconds
+        if seconds > TELLING:
+            self.rates[row.kernel, row.pass_name] = flops / seconds
         return got
 
     def peak(self, kernel: str) -> float:

@@ -52,7 +52,8 @@ class Workload:
         """The largest |a| op |b| of each plane, with channels first: the scale of rounding errors."""
         arrays = {name: np.abs(a) for name, a in self.arrays(layout).items()}
         sums = to_first(pass_name, layout, self.problem, self._call(pass_name, layout, kernel, arrays)())
-        return sums.max(axis=tuple(range(2, sums.ndim)), keepdims=True)
+        largest: Array = sums.max(axis=tuple(range(2, sums.ndim)), keepdims=True)
+        return largest
 
     def error(self, got: Array, want: Array, magnitude: Array) -> float:
         """The largest deviation, in units of the bound that a right result keeps to; above 1 is wrong."""
