@@ -28,7 +28,7 @@ def lazily(module: str, function: str) -> Callable[..., Any]:
     return call
 
 
-ALGORITHMS = ("im2col",)
+ALGORITHMS = ("im2col", "direct")
 
 
 def kernel(algorithm: str) -> Kernel:

@@ -14,14 +14,14 @@ Array = NDArray[Any]
 
 
 def pack_job(begin, end, thread, arguments):
-    """w[group, tap, row, column] by strides -> packed[group, tap, panel, row, width], zeros behind the columns."""
+    """w[group, tap, row, column] by strides -> packed[group, panel, tap, row, width], filled up with zeros."""
     p, w, packed = unpack(arguments)
-    taps, panels, rows, columns, width = p[0], p[1], p[2], p[3], p[4]
-    group_stride, tap_stride, row_stride, column_stride = p[5], p[6], p[7], p[8]
+    taps, panels, rows, columns, width, start = p[0], p[1], p[2], p[3], p[4], p[5]
+    group_stride, tap_stride, row_stride, column_stride = p[6], p[7], p[8], p[9]
     for job in range(begin, end):
-        panel, tap, group = job % panels, job // panels % taps, job // panels // taps
+        tap, panel, group = job % taps, job // taps % panels, job // taps // panels
         count = min(width, columns - panel * width)
-        source = group * group_stride + tap * tap_stride + panel * width * column_stride
+        source = start + group * group_stride + tap * tap_stride + panel * width * column_stride
         to = job * rows * width
         if column_stride == 1:
             for row in range(rows):
@@ -41,15 +41,27 @@ def pack(
     shape: tuple[int, int, int, int],
     strides: tuple[int, int, int, int],
     width: int,
+    start: int = 0,
 ) -> Array:
     """Filters as (group, tap, row, column) of some shape and strides -> panels of `width` columns, flat."""
     groups, taps, rows, columns = shape
     panels = -(-columns // width)
     packed = np.empty(groups * taps * panels * rows * width, w.dtype)
-    p = np.array([taps, panels, rows, columns, width, *strides], np.int64)
+    p = np.array([taps, panels, rows, columns, width, start, *strides], np.int64)
     jobs = groups * taps * panels
     run(pack_job, jobs, useful_threads(threads, jobs, 4.0 * packed.size), p, w, packed)
     return packed
+
+
+def pack_last(spec: Any, w: Array, width: int, threads: int, *, backward: bool) -> Array:
+    """Channels-last filters as (group, panel, tap, depth, width); of the input gradient, taps last to first."""
+    c, k, taps = spec.c // spec.groups, spec.k // spec.groups, int(np.prod(spec.window))
+    tap = c * spec.k
+    if backward:
+        shape, strides, start = (spec.groups, taps, k, c), (k, -tap, 1, spec.k), (taps - 1) * tap
+    else:
+        shape, strides, start = (spec.groups, taps, c, k), (k, tap, spec.k, 1), 0
+    return pack(w, threads, shape=shape, strides=strides, width=width, start=start)
 
 
 def sum_parts_job(begin, end, thread, arguments):

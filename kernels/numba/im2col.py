@@ -283,7 +283,7 @@ def input_grad_first_job(begin, end, thread, arguments):
 
 
 def input_grad_last_job(begin, end, thread, arguments):
-    """A job: one panel of channels of a group of an image, channels-last; filters packed (group, tap, panel, k, width)."""
+    """A job: one panel of channels of a group of an image, channels-last; filters packed (group, panel, tap, k, width)."""
     g, dy, packed, dx, options, col, index = unpack(arguments)
     groups, pixels, plane, taps = g[GROUPS], product(g, OUT), product(g, SIZE), product(g, WINDOW)
     c_group, k_group = g[C] // groups, g[K] // groups
@@ -301,7 +301,7 @@ def input_grad_last_job(begin, end, thread, arguments):
         for p in range(0, pixels, MR):
             m = min(MR, pixels - p)
             for tap in range(taps):
-                b_at = ((group * taps + tap) * panels + panel) * k_group * width
+                b_at = ((group * panels + panel) * taps + tap) * k_group * width
                 gemm_panel(
                     m, k_group, dy, (n * pixels + p) * g[K] + group * k_group, g[K], 1, packed, b_at, width,
                     col, at + tap * channels, taps * channels, channels, False, index, start,

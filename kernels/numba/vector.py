@@ -270,8 +270,8 @@ def emit_store_part(typingctx: Any, a: Any, i: Any, count: Any, value: Any) -> A
 @emits(emit_store_part)
 def store_part(a: Any, i: int, count: int, value: Any) -> None:
     """a[i:i + count] = value[:count], at most all lanes."""
-    count = min(count, lanes(a))
-    assert 0 <= i <= a.size - count
+    count = max(0, min(count, lanes(a)))
+    assert count == 0 or 0 <= i <= a.size - count
     a[i : i + count] = value[:count]
 
 
