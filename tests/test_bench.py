@@ -108,6 +108,11 @@ def test_bench_writes_table_json_and_chart(tmp_path, capsys):
     assert files[1].read_bytes().startswith(b"\x89PNG")
 
 
+def test_bench_refuses_the_cpu_clock_for_several_threads(capsys):
+    assert run("--problems", "digits_c1", "--clock", "cpu", "--threads", "2") == 2
+    assert "it needs --threads 1" in capsys.readouterr().err
+
+
 def test_bench_exits_with_1_on_wrong_values(monkeypatch, capsys):
     monkeypatch.setattr(measure.Workload, "error", lambda *_: 3.0)
     assert run("--problems", "digits_c1", "--kernels", "reference", "--passes", "forward") == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from fnmatch import fnmatchcase
@@ -14,6 +15,8 @@ from fastconv.dispatch import registry, roofline, settings
 from fastconv.tools.machine import describe
 from fastconv.tools.measure import Bench, Row, mark_winners
 from fastconv.tools.problems import GROUPS, PASSES, PROBLEMS, select
+
+CLOCKS = {"wall": time.perf_counter, "cpu": time.thread_time}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=int, help="default: FASTCONV_NUM_THREADS, else all CPUs")
     add("--precision", choices=settings.PRECISIONS, help="highest leaves Winograd out")
     add("--seconds", type=float, default=0.1, help="spent on each measurement (default %(default)s)")
+    add("--clock", default="wall", choices=CLOCKS, help="cpu, with --threads 1, on a busy machine")
     add("--json", type=Path, metavar="FILE", help="write all figures")
     add("--plot", type=Path, metavar="FILE", help="draw a chart (needs matplotlib)")
     add("--list", action="store_true", help="list the problems and groups, and stop")
@@ -47,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
     if args.list:
         print("\n".join(listing()))
         return 0
+    if args.clock == "cpu" and args.threads != 1:
+        raise ValueError("--clock cpu sees the calling thread only: it needs --threads 1")
     problems = select(args.problems)
     kernels = choose_kernels(args.kernels)
     with fastconv.use(threads=args.threads, precision=args.precision) as setting:
@@ -54,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         machine = describe()
         title = f"{machine['cpu']}, {machine['isa']}, {setting.threads} threads, {args.dtype}"
         print(f"{title}\npeak {peak.gflops:.0f} GFLOP/s, measured by {peak.source}\n\n{HEADER}")
-        bench = Bench(kernels, args.dtype, setting.threads, args.seconds)
+        bench = Bench(kernels, args.dtype, setting.threads, args.seconds, CLOCKS[args.clock])
         rows: list[Row] = []
         for problem in problems:
             for pass_name in args.passes:

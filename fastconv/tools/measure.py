@@ -9,7 +9,7 @@ from time import perf_counter
 import numpy as np
 
 from fastconv.dispatch import registry, roofline
-from fastconv.dispatch.timing import best_seconds
+from fastconv.dispatch.timing import Clock, best_seconds
 from fastconv.ops.errors import UnsupportedProblem
 from fastconv.tools.problems import Problem
 from fastconv.tools.workload import Array, Workload, to_first
@@ -43,11 +43,14 @@ class Row:
 class Bench:
     """Measures kernels, given by name; remembers how fast each was, to leave out what would take too long."""
 
-    def __init__(self, kernels: Sequence[str], dtype: str, threads: int, seconds: float) -> None:
+    def __init__(
+        self, kernels: Sequence[str], dtype: str, threads: int, seconds: float, clock: Clock = perf_counter
+    ) -> None:
         self.kernels = kernels
         self.dtype = np.dtype(dtype)
         self.threads = threads
         self.seconds = seconds
+        self.clock = clock
         self.rates: dict[tuple[str, str], float] = {}
 
     def rows(self, problem: Problem, pass_name: str, layouts: Sequence[str]) -> Iterator[Row]:
@@ -84,9 +87,9 @@ class Bench:
             row.note = f"refused: {str(refusal).rsplit(': ', 1)[-1]}"
             return None
         first = perf_counter() - start
-        seconds = best_seconds(call, 0, least=1)
+        seconds = best_seconds(call, 0, least=1, clock=self.clock)
         if seconds < PATIENCE * self.seconds:
-            seconds = min(seconds, best_seconds(call, self.seconds))
+            seconds = min(seconds, best_seconds(call, self.seconds, clock=self.clock))
         if first > seconds + 0.5:
             row.note = f"compiled in {first - seconds:.1f} s"
         row.seconds, row.gflops = seconds, flops / seconds / 1e9
