@@ -15,11 +15,8 @@ import numpy as np
 
 from fastconv.ops.activation import check_activation
 from fastconv.ops.arrays import Array, check_out, check_shape, checked_float, contiguous, result, writable
-from fastconv.ops.launch import conv_launch
+from fastconv.ops.launch import INPUT_W, X_FILTER, X_W, conv_launch
 from fastconv.ops.parse import PaddingLike, PerAxis, parse_flag
-
-# What messages call the input and the filters of each pass.
-X_W, INPUT_W, X_FILTER = ("x", "w"), ("input", "w"), ("x", "filter")
 
 
 def conv_forward(

@@ -17,8 +17,7 @@ import numpy as np
 from fastconv.kernels.reference import ACTIVATIONS
 from fastconv.ops.activation import check_activation
 from fastconv.ops.arrays import Array, check_out, check_shape, checked_float, contiguous, result, writable
-from fastconv.ops.conv import INPUT_W, X_FILTER, X_W
-from fastconv.ops.launch import conv_transpose_launch
+from fastconv.ops.launch import INPUT_W, X_FILTER, X_W, conv_transpose_launch
 from fastconv.ops.parse import PaddingLike, PerAxis, parse_flag
 
 

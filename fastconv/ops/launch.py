@@ -1,18 +1,24 @@
-"""From arguments to a kernel call: specs and choices are remembered, so that a tiny call stays tiny."""
+"""From arguments to a kernel call: specs and choices are remembered, so that a tiny call stays tiny.
+
+A remembered launch is found by the arguments as they came, before any of them is checked; what is not plainly
+the same argument (a list, a float that equals an int) is checked and built anew.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from fastconv.dispatch import runtime, settings
 from fastconv.dispatch.select import select
-from fastconv.dispatch.settings import Settings
 from fastconv.ops import padding as padding_modes
 from fastconv.ops.spec import ConvSpec, PoolSpec, Size, conv_spec, conv_transpose_spec, pool_spec
 
-CACHED = 4096
+# What messages call the input and the filters of each pass.
+X_W, INPUT_W, X_FILTER = ("x", "w"), ("input", "w"), ("x", "filter")
+# Problems remembered by each table, about 1 KB each, before it starts again.
+MOST_REMEMBERED = 4096
 
 
 class ConvLaunch(NamedTuple):
@@ -36,40 +42,83 @@ class PoolLaunch(NamedTuple):
     y_shape: Size
 
 
+Launch = TypeVar("Launch", ConvLaunch, PoolLaunch)
+_convs: dict[tuple[Any, ...], ConvLaunch] = {}
+_transposes: dict[tuple[Any, ...], ConvLaunch] = {}
+_pools: dict[tuple[Any, ...], PoolLaunch] = {}
 SCALARS = {int, str, type(None)}
-FLAGS = {bool}
 
 
-def plain(given: tuple[Any, ...]) -> bool:
+def forget() -> None:
+    """Choose anew from the next call on: in a forked child, or when what choices rest on has changed."""
+    for table in (_convs, _transposes, _pools):
+        table.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=forget)
+
+
+def plain(*given: Any) -> bool:
     """True where equal values are the same argument; 1.0, True and np.int64(1) equal 1 but are others."""
     for value in given:
         kind = type(value)
         if kind is tuple:
-            if not (SCALARS.issuperset(map(type, value)) or plain(value)):
+            if not (SCALARS.issuperset(map(type, value)) or plain(*value)):
                 return False
         elif kind not in SCALARS:
             return False
     return True
 
 
-def conv_launch(op: str, pass_name: str, names: tuple[str, str], dtype: Any, *given: Any) -> ConvLaunch:
-    """A convolution's spec and the chosen kernel's pass; `given` is what `_conv_launch` unpacks."""
-    make = _conv_launch if plain(given) else _conv_launch.__wrapped__
-    current = settings.current()
-    return make(op, pass_name, names, dtype, given, current, runtime.threads_allowed(current.threads))
+def remember(table: dict[tuple[Any, ...], Launch], key: tuple[Any, ...], launch: Launch) -> Launch:
+    """The launch, found by `key` from now on."""
+    if len(table) >= MOST_REMEMBERED:
+        table.clear()
+    table[key] = launch
+    return launch
 
 
-@lru_cache(maxsize=CACHED)
-def _conv_launch(
+def conv_launch(
     op: str,
     pass_name: str,
     names: tuple[str, str],
     dtype: Any,
-    given: tuple[Any, ...],
-    settings: Settings,
-    threads: int,
+    x_shape: Any,
+    w_shape: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    padding_mode: Any,
+    layout: Any,
+    kernel: Any,
 ) -> ConvLaunch:
-    x_shape, w_shape, stride, padding, dilation, groups, padding_mode, layout, kernel = given
+    """A convolution's spec and the chosen kernel's pass."""
+    key: tuple[Any, ...] | None = None
+    # arrays' shapes and plain integers need no closer look: what most calls are
+    integers = type(stride) is type(padding) is type(dilation) is type(groups) is int
+    if ((integers and names is X_W) or plain(x_shape, w_shape, stride, padding, dilation, groups)) and plain(
+        padding_mode, layout, kernel
+    ):
+        current = settings.current()
+        key = (
+            op,
+            dtype.num,
+            x_shape,
+            w_shape,
+            stride,
+            padding,
+            dilation,
+            groups,
+            padding_mode,
+            layout,
+            kernel,
+            current,
+        )
+        launch = _convs.get(key)
+        if launch is not None:
+            return launch
     spec = conv_spec(
         op,
         x_shape,
@@ -83,43 +132,58 @@ def _conv_launch(
         layout=layout,
         names=names,
     )
-    return launch_of(op, pass_name, spec, kernel, settings, threads)
+    launch = launch_of(op, pass_name, spec, kernel)
+    return launch if key is None else remember(_convs, key, launch)
 
 
-def launch_of(
-    op: str, pass_name: str, spec: ConvSpec, kernel: str | None, settings: Settings, threads: int
-) -> ConvLaunch:
+def launch_of(op: str, pass_name: str, spec: ConvSpec, kernel: str | None) -> ConvLaunch:
     """The chosen kernel's pass for a spec; the border of other padding modes is added around it."""
+    current = settings.current()
     if spec.padding_mode == "zeros" or spec.empty:
-        run = select(op, pass_name, spec, settings, kernel).passes[pass_name]
+        run = select(op, pass_name, spec, current, kernel).passes[pass_name]
     else:
         inner = padding_modes.padded_spec(spec)
-        run = padding_modes.around(
-            pass_name, select(op, pass_name, inner, settings, kernel).passes[pass_name]
-        )
+        run = padding_modes.around(pass_name, select(op, pass_name, inner, current, kernel).passes[pass_name])
+    threads = runtime.threads_allowed(current.threads)
     return ConvLaunch(spec, run, threads, spec.x_shape, spec.w_shape, spec.y_shape)
 
 
 def conv_transpose_launch(
-    op: str, pass_name: str, names: tuple[str, str], dtype: Any, *given: Any
-) -> ConvLaunch:
-    """The same for a transposed convolution: its spec is the convolution's whose gradient it is."""
-    make = _conv_transpose_launch if plain(given) else _conv_transpose_launch.__wrapped__
-    current = settings.current()
-    return make(op, pass_name, names, dtype, given, current, runtime.threads_allowed(current.threads))
-
-
-@lru_cache(maxsize=CACHED)
-def _conv_transpose_launch(
     op: str,
     pass_name: str,
     names: tuple[str, str],
     dtype: Any,
-    given: tuple[Any, ...],
-    settings: Settings,
-    threads: int,
+    x_shape: Any,
+    w_shape: Any,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    dilation: Any,
+    groups: Any,
+    layout: Any,
+    kernel: Any,
 ) -> ConvLaunch:
-    x_shape, w_shape, stride, padding, output_padding, dilation, groups, layout, kernel = given
+    """The same for a transposed convolution: its spec is the convolution's whose gradient it is."""
+    key: tuple[Any, ...] | None = None
+    if plain(x_shape, w_shape, stride, padding, output_padding, dilation, groups, layout, kernel):
+        current = settings.current()
+        key = (
+            op,
+            dtype.num,
+            x_shape,
+            w_shape,
+            stride,
+            padding,
+            output_padding,
+            dilation,
+            groups,
+            layout,
+            kernel,
+            current,
+        )
+        launch = _transposes.get(key)
+        if launch is not None:
+            return launch
     spec = conv_transpose_spec(
         op,
         x_shape,
@@ -133,7 +197,8 @@ def _conv_transpose_launch(
         layout=layout,
         names=names,
     )
-    return launch_of(op, pass_name, spec, kernel, settings, threads)
+    launch = launch_of(op, pass_name, spec, kernel)
+    return launch if key is None else remember(_transposes, key, launch)
 
 
 def pool_launch(
@@ -141,31 +206,43 @@ def pool_launch(
     pass_name: str,
     name: str,
     dtype: Any,
-    ceil_mode: bool,
-    count_include_pad: bool,
-    *given: Any,
+    ceil_mode: Any,
+    count_include_pad: Any,
+    x_shape: Any,
+    window: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    divisor_override: Any,
+    layout: Any,
+    out_shape: Any,
+    kernel: Any,
 ) -> PoolLaunch:
-    """A pooling's spec and the chosen kernel's pass; `given` is what `_pool_launch` unpacks."""
-    cacheable = plain(given) and FLAGS.issuperset((type(ceil_mode), type(count_include_pad)))
-    make = _pool_launch if cacheable else _pool_launch.__wrapped__
-    current = settings.current()
-    threads = runtime.threads_allowed(current.threads)
-    return make(op, pass_name, name, dtype, ceil_mode, count_include_pad, given, current, threads)
-
-
-@lru_cache(maxsize=CACHED)
-def _pool_launch(
-    op: str,
-    pass_name: str,
-    name: str,
-    dtype: Any,
-    ceil_mode: bool,
-    count_include_pad: bool,
-    given: tuple[Any, ...],
-    settings: Settings,
-    threads: int,
-) -> PoolLaunch:
-    x_shape, window, stride, padding, dilation, divisor_override, layout, out_shape, kernel = given
+    """A pooling's spec and the chosen kernel's pass."""
+    key: tuple[Any, ...] | None = None
+    if type(ceil_mode) is type(count_include_pad) is bool and plain(
+        x_shape, window, stride, padding, dilation, divisor_override, layout, out_shape, kernel
+    ):
+        current = settings.current()
+        key = (
+            op,
+            dtype.num,
+            ceil_mode,
+            count_include_pad,
+            x_shape,
+            window,
+            stride,
+            padding,
+            dilation,
+            divisor_override,
+            layout,
+            out_shape,
+            kernel,
+            current,
+        )
+        launch = _pools.get(key)
+        if launch is not None:
+            return launch
     spec = pool_spec(
         op,
         x_shape,
@@ -182,5 +259,7 @@ def _pool_launch(
         out_shape=out_shape,
         names=(name, "dy"),
     )
-    run = select(op, pass_name, spec, settings, kernel).passes[pass_name]
-    return PoolLaunch(spec, run, threads, spec.x_shape, spec.y_shape)
+    current = settings.current()
+    run = select(op, pass_name, spec, current, kernel).passes[pass_name]
+    launch = PoolLaunch(spec, run, runtime.threads_allowed(current.threads), spec.x_shape, spec.y_shape)
+    return launch if key is None else remember(_pools, key, launch)
