@@ -1,6 +1,13 @@
 """Compile the Cython kernels: one wrapper module per instruction set, all from the same sources.
 
 Everything else is in pyproject.toml. A machine without a C++ compiler installs the pure Python package.
+Environment variables of a build, for developers:
+
+    FASTCONV_REQUIRE_COMPILED=1   fail where the kernels do not compile
+    FASTCONV_NO_OPENMP=1          build without OpenMP
+    FASTCONV_BUILD_ISAS=...       only these of avx512, avx2, baseline
+    FASTCONV_BUILD_FLAGS=...      last flags of every compiler and linker call ("-fsanitize=address")
+    FASTCONV_BOUNDSCHECK=1        Cython checks the bounds of every array access
 """
 
 import os
@@ -20,8 +27,21 @@ if X86:
         *("-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mfma"),
         "-mprefer-vector-width=512",
     ]
-FLAGS = ["-std=gnu++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
+if "FASTCONV_BUILD_ISAS" in os.environ:
+    chosen = os.environ["FASTCONV_BUILD_ISAS"].split(",")
+    ISA_FLAGS = {name: flags for name, flags in ISA_FLAGS.items() if name[1:] in chosen}
+CHECKED = os.environ.get("FASTCONV_BOUNDSCHECK") == "1"
+FLAGS = [
+    "-std=gnu++17",
+    "-O3",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fvisibility=hidden",
+    "-g0",
+]
 WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-function", "-Wno-psabi", "-Wno-cpp"]
+LAST_FLAGS = os.environ.get("FASTCONV_BUILD_FLAGS", "").split()
 
 
 def extension(name: str, isa_flags: list[str]) -> Extension:
@@ -31,16 +51,22 @@ def extension(name: str, isa_flags: list[str]) -> Extension:
         include_dirs=["kernels/microkernels", np.get_include()],
         depends=[str(p) for d in ("cython/*.pxi", "microkernels/*.hpp") for p in Path("kernels").glob(d)],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
-        extra_compile_args=FLAGS + WARNINGS + isa_flags,
+        extra_compile_args=FLAGS + WARNINGS + isa_flags + LAST_FLAGS,
+        extra_link_args=LAST_FLAGS,
         language="c++",
         optional=os.environ.get("FASTCONV_REQUIRE_COMPILED") != "1",
     )
-    ext.cython_directives = {"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True}
+    directives = {"boundscheck": CHECKED, "wraparound": CHECKED, "initializedcheck": CHECKED}
+    ext.cython_directives = {"language_level": 3, "cdivision": True, **directives}
     return ext
 
 
 class BuildExt(build_ext):
     """Add the OpenMP flags where the compiler has OpenMP, or the kernels run on one thread."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
 
     def build_extensions(self) -> None:
         if os.environ.get("FASTCONV_NO_OPENMP") != "1" and self.has_openmp():
@@ -55,7 +81,9 @@ class BuildExt(build_ext):
             source.write_text("#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }\n")
             try:
                 objects = self.compiler.compile([str(source)], output_dir=folder, extra_postargs=["-fopenmp"])
-                self.compiler.link_executable(objects, str(Path(folder, "openmp")), extra_postargs=["-fopenmp"])
+                self.compiler.link_executable(
+                    objects, str(Path(folder, "openmp")), extra_postargs=["-fopenmp"]
+                )
             except Exception:  # every compiler class has its own error; any of them means no OpenMP
                 return False
         return True
