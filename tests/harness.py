@@ -29,7 +29,7 @@ ERROR_FACTOR = 16
 
 
 def kernels_with(pass_name: str, *, exact: bool = False) -> list[str]:
-    """Names of the kernels that implement a pass; `exact` leaves out those that are no plain sum of products."""
+    """Names of the kernels that have a pass; `exact` leaves out those that are no plain sum of products."""
     return [
         name
         for name, kernel in KERNELS.items()
@@ -86,7 +86,7 @@ def run_pass(
     threads: int = 1,
     shift: int = 0,
 ) -> tuple[Array, ...]:
-    """Call `kernel.passes[pass_name]` on guarded copies; the outputs given as (shape, dtype), None for none."""
+    """Call `kernel.passes[pass_name]` on guarded copies; outputs are given as (shape, dtype) or None."""
     memory = Guarded(shift)
     arrays = [None if a is None else memory.put(a) for a in inputs]
     results = [None if o is None else memory.empty(*o) for o in outputs]
@@ -104,7 +104,9 @@ def forward(
     activation: str | None = None,
     **options: int,
 ) -> Array:
-    return run_pass(kernel, "forward", spec, (x, w, bias), ((spec.y_shape, x.dtype),), activation, **options)[0]
+    return run_pass(kernel, "forward", spec, (x, w, bias), ((spec.y_shape, x.dtype),), activation, **options)[
+        0
+    ]
 
 
 def input_grad(kernel: Kernel, spec: ConvSpec, dy: Array, w: Array, **options: int) -> Array:
@@ -142,7 +144,8 @@ def assert_within_bound(kernel: Kernel, got: Array, exact: Array, magnitude: Arr
     error = np.abs(got - exact)
     worst = np.unravel_index(np.argmax(error - bound), error.shape) if error.size else ()
     assert np.all(error <= bound), (
-        f"{kernel.name}: at {worst} got {got[worst]}, exact {exact[worst]}, error {error[worst]}, bound {bound[worst]}"
+        f"{kernel.name}: at {worst} got {got[worst]}, exact {exact[worst]}, "
+        f"error {error[worst]}, bound {bound[worst]}"
     )
 
 
@@ -158,7 +161,7 @@ def oracle(pass_name: str, *args: Any) -> tuple[Array, ...] | Array:
 def run_python(
     script: str | Path, cwd: Path, timeout: float = 120, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Python code or a file in a process of its own, killed after `timeout` seconds so that a hang is a failure."""
+    """Python code or a file in a process of its own, killed after `timeout` seconds: a hang is a failure."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("FASTCONV_")}
     arguments = [str(script)] if isinstance(script, Path) else ["-c", script]
     return subprocess.run(

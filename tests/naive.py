@@ -1,4 +1,4 @@
-"""Convolution and pooling written as their formulas, one output element at a time: what tests the reference."""
+"""Convolution and pooling as their formulas, one output element at a time: what tests the reference."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ def positions(spec: ConvSpec | PoolSpec) -> Iterator[tuple[int, ...]]:
     return itertools.product(*map(range, spec.out_size))
 
 
-def taps_inside(spec: ConvSpec | PoolSpec, p: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+def taps_inside(
+    spec: ConvSpec | PoolSpec, p: tuple[int, ...]
+) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
     """(tap, input position) of those taps of the window at p that meet the input."""
     for tap in itertools.product(*map(range, spec.window)):
         at = tuple(

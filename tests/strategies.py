@@ -28,7 +28,7 @@ MOST_WORK = 300_000
 
 @st.composite
 def conv_specs(draw: st.DrawFn, dtype: Any = None, channels_last: bool | None = None) -> ConvSpec:
-    """A convolution of rank 1 to 3; half are 3x3 of unit stride, 1x1 or depthwise, which have kernels of their own."""
+    """A convolution of rank 1 to 3; half are 3x3 of unit stride, 1x1 or depthwise, which kernels single out."""
     ndim = draw(st.sampled_from([2, 2, 1, 3]))
     kind = draw(st.sampled_from(["any", "any", "any", "3x3", "3x3", "1x1", "depthwise"]))
     channels_last = draw(st.booleans()) if channels_last is None else channels_last
@@ -56,7 +56,7 @@ def conv_specs(draw: st.DrawFn, dtype: Any = None, channels_last: bool | None = 
 def pool_specs(
     draw: st.DrawFn, dtype: Any = None, channels_last: bool | None = None, needs_input: bool = True
 ) -> PoolSpec:
-    """A pooling of rank 1 to 3, overlapping or not, every window holding an input element if `needs_input`."""
+    """A pooling of rank 1 to 3; with `needs_input`, every window holds an element of the input."""
     ndim = draw(st.sampled_from([2, 1, 3]))
     channels_last = draw(st.booleans()) if channels_last is None else channels_last
     n, c = draw(st.integers(1, 3)), draw(CHANNELS)
@@ -116,7 +116,9 @@ def axes(ndim: int, most: int) -> st.SearchStrategy[tuple[int, ...]]:
 
 
 @st.composite
-def paddings(draw: st.DrawFn, size: tuple[int, ...], window: tuple[int, ...], dilation: tuple[int, ...]) -> Any:
+def paddings(
+    draw: st.DrawFn, size: tuple[int, ...], window: tuple[int, ...], dilation: tuple[int, ...]
+) -> Any:
     """Any form of padding with which at least one window fits."""
     extents = [d * (f - 1) + 1 for f, d in zip(window, dilation, strict=True)]
     fits = all(e <= i for e, i in zip(extents, size, strict=True))

@@ -21,14 +21,17 @@ from fastconv.dispatch.select import refusal, select, walk
 from fastconv.kernels.kernel import CONV_PASSES, POOL_PASSES, Kernel
 from fastconv.ops.spec import ConvSpec, PoolSpec
 
-CONV = "import numpy as np, fastconv as fc; print(fc.conv2d(np.ones((1,1,4,4),'f'), np.ones((1,1,3,3),'f')).sum())"
+CONV = """import numpy as np, fastconv as fc
+print(fc.conv2d(np.ones((1, 1, 4, 4), 'f'), np.ones((1, 1, 3, 3), 'f')).sum())"""
 
 
 def test_the_kernels_this_installation_must_have() -> None:
     """All of them: a test run on a broken build must not pass by testing less."""
     missing = {k.name: k.missing for k in kernels_in_order() if k.missing is not None}
     assert missing == {}
-    assert {"cython.direct", "cython.im2col", "numba.direct", "numba.im2col", "reference"} <= set(kernels_by_name())
+    assert {"cython.direct", "cython.im2col", "numba.direct", "numba.im2col", "reference"} <= set(
+        kernels_by_name()
+    )
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="instruction sets are told apart on x86-64 only")
@@ -53,7 +56,9 @@ def test_kernels_table() -> None:
     assert len(text.splitlines()) == len(table) + 1
 
 
-@given(spec=conv_specs(), pass_name=st.sampled_from(CONV_PASSES), precision=st.sampled_from(settings.PRECISIONS))
+@given(
+    spec=conv_specs(), pass_name=st.sampled_from(CONV_PASSES), precision=st.sampled_from(settings.PRECISIONS)
+)
 def test_the_first_kernel_without_a_reason_against_it_is_chosen(
     spec: ConvSpec, pass_name: str, precision: str
 ) -> None:
@@ -86,9 +91,13 @@ def test_a_forced_kernel_that_cannot_says_which_property_it_lacks(monkeypatch: p
     named = {**kernels_by_name(), "picky": picky}
     monkeypatch.setattr("fastconv.dispatch.registry.kernels_by_name", lambda: named)
     x, w = arrays()
-    with pytest.raises(fc.UnsupportedProblem, match="conv2d: kernel picky cannot do this problem: stride is not 3"):
+    with pytest.raises(
+        fc.UnsupportedProblem, match="conv2d: kernel picky cannot do this problem: stride is not 3"
+    ):
         fc.conv2d(x, w, kernel="picky")
-    with pytest.raises(fc.UnsupportedProblem, match="picky cannot do this problem: it has no input_grad pass"):
+    with pytest.raises(
+        fc.UnsupportedProblem, match="picky cannot do this problem: it has no input_grad pass"
+    ):
         fc.conv2d_input_grad(np.ones((1, 2, 6, 6), np.float32), w, x.shape, kernel="picky")
 
 
@@ -140,7 +149,7 @@ def test_use_applies_to_the_passes_its_kernel_has(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("isa", runtime.ISAS)
 def test_fastconv_isa(isa: str, tmp_path: Path) -> None:
-    done = run_python(f"{CONV}; print({{row['isa'] for row in fc.kernels()}})", tmp_path, FASTCONV_ISA=isa)
+    done = run_python(f"{CONV}\nprint({{row['isa'] for row in fc.kernels()}})", tmp_path, FASTCONV_ISA=isa)
     assert done.returncode == 0, done.stderr
     if isa in runtime.supported_isas():
         assert isa in done.stdout and not done.stderr
@@ -151,9 +160,21 @@ def test_fastconv_isa(isa: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [
-        ("FASTCONV_ISA", "sse9", "ValueError: FASTCONV_ISA is 'sse9': it must be one of avx512, avx2, baseline"),
-        ("FASTCONV_NUM_THREADS", "0", "ValueError: FASTCONV_NUM_THREADS is '0': it must be a whole number of at least 1"),
-        ("FASTCONV_NUM_THREADS", "two", "ValueError: FASTCONV_NUM_THREADS is 'two': it must be a whole number"),
+        (
+            "FASTCONV_ISA",
+            "sse9",
+            "ValueError: FASTCONV_ISA is 'sse9': it must be one of avx512, avx2, baseline",
+        ),
+        (
+            "FASTCONV_NUM_THREADS",
+            "0",
+            "ValueError: FASTCONV_NUM_THREADS is '0': it must be a whole number of at least 1",
+        ),
+        (
+            "FASTCONV_NUM_THREADS",
+            "two",
+            "ValueError: FASTCONV_NUM_THREADS is 'two': it must be a whole number",
+        ),
         ("OMP_NUM_THREADS", "-1", "ValueError: OMP_NUM_THREADS is '-1': it must be a whole number"),
         ("FASTCONV_KERNEL", "fast", "ValueError: FASTCONV_KERNEL: kernel is 'fast': it must be one of "),
     ],
@@ -173,7 +194,7 @@ def test_wrong_environment(variable: str, value: str, message: str, tmp_path: Pa
     ],
 )
 def test_number_of_threads(environment: dict[str, str], threads: int, tmp_path: Path) -> None:
-    code = f"{CONV}; from fastconv.dispatch import settings; print(settings.current().threads)"
+    code = f"{CONV}\nfrom fastconv.dispatch import settings; print(settings.current().threads)"
     done = run_python(code, tmp_path, **environment)
     assert done.stdout.split() == ["36.0", str(threads)], done.stderr
 
@@ -186,14 +207,24 @@ import fastconv; from fastconv.dispatch import runtime; print(runtime.default_th
 
 
 def test_fastconv_kernel(tmp_path: Path) -> None:
-    code = f"{CONV}; from fastconv.dispatch import settings; print(settings.current().kernel)"
+    code = f"{CONV}\nfrom fastconv.dispatch import settings; print(settings.current().kernel)"
     done = run_python(code, tmp_path, FASTCONV_KERNEL="reference")
     assert done.stdout.split() == ["36.0", "reference"], done.stderr
 
 
 def test_import_needs_numpy_only(tmp_path: Path) -> None:
     """No optional package is imported, or needed, before something asks for it."""
-    optional = ("numba", "llvmlite", "sklearn", "matplotlib", "tqdm", "scipy", "threadpoolctl", "torch", "pytest")
+    optional = (
+        "numba",
+        "llvmlite",
+        "sklearn",
+        "matplotlib",
+        "tqdm",
+        "scipy",
+        "threadpoolctl",
+        "torch",
+        "pytest",
+    )
     code = f"""import sys
 for name in {optional}: sys.modules[name] = None
 import fastconv as fc

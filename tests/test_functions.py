@@ -16,9 +16,13 @@ from fastconv.kernels.reference import ACTIVATIONS
 from fastconv.ops.spec import LAYOUTS, ConvSpec, PoolSpec
 
 # A drawn spec is called through the public functions of its rank; "fewer outputs" specs have no public form.
-CONVS = conv_specs().filter(lambda spec: (spec.ndim == 2 or hasattr(fc, f"conv{spec.ndim}d")) and formula(spec))
+CONVS = conv_specs().filter(
+    lambda spec: (spec.ndim == 2 or hasattr(fc, f"conv{spec.ndim}d")) and formula(spec)
+)
 MAX_POOLS = pool_specs().filter(lambda spec: spec.ndim == 2 or hasattr(fc, f"max_pool{spec.ndim}d"))
-AVG_POOLS = pool_specs(needs_input=False).filter(lambda spec: spec.ndim == 2 or hasattr(fc, f"avg_pool{spec.ndim}d"))
+AVG_POOLS = pool_specs(needs_input=False).filter(
+    lambda spec: spec.ndim == 2 or hasattr(fc, f"avg_pool{spec.ndim}d")
+)
 KEYWORDS = ("stride", "padding", "dilation", "groups")
 
 
@@ -35,7 +39,9 @@ def conv_functions(spec: ConvSpec) -> tuple[Callable[..., Any], ...]:
 
 
 def conv_keywords(spec: ConvSpec) -> dict[str, Any]:
-    return {name: getattr(spec, name) for name in KEYWORDS} | {"layout": LAYOUTS[spec.ndim][spec.channels_last]}
+    return {name: getattr(spec, name) for name in KEYWORDS} | {
+        "layout": LAYOUTS[spec.ndim][spec.channels_last]
+    }
 
 
 def arrays(spec: ConvSpec, seed: int, make: Any = integers) -> tuple[Array, Array, Array]:
@@ -91,7 +97,11 @@ def calls(spec: ConvSpec) -> list[tuple[Callable[..., Any], Callable[..., tuple[
     ]
 
 
-@given(spec=CONVS, seed=SEEDS, order=st.sampled_from([o for o in MEMORY_ORDERS if o not in ("read-only", "broadcast")]))
+@given(
+    spec=CONVS,
+    seed=SEEDS,
+    order=st.sampled_from([o for o in MEMORY_ORDERS if o not in ("read-only", "broadcast")]),
+)
 def test_out_of_any_memory_order_receives_the_result(spec: ConvSpec, seed: int, order: str) -> None:
     x, w, dy = arrays(spec, seed, reals)
     for function, of in calls(spec):
@@ -117,7 +127,9 @@ def test_max_pool_in_any_memory_order(spec: PoolSpec, seed: int, order: str) -> 
     assert pool(x, spec.window, ceil_mode=ceil_mode, out=out, **keywords) is out
     np.testing.assert_array_equal(out, y)
     dx = pool_grad(y, argmax, x.shape, layout=layout)
-    odd = pool_grad(in_memory_order("sliced", y), np.asfortranarray(argmax).astype(np.uint64), x.shape, layout=layout)
+    odd = pool_grad(
+        in_memory_order("sliced", y), np.asfortranarray(argmax).astype(np.uint64), x.shape, layout=layout
+    )
     np.testing.assert_array_equal(dx, odd, strict=True)
     assert dx.sum(dtype=np.float64) == y.sum(dtype=np.float64)
 
@@ -133,7 +145,9 @@ def test_avg_pool_gradient_is_the_adjoint(spec: PoolSpec, seed: int) -> None:
     x, dy = integers(rng, spec.x_shape, np.float64), integers(rng, spec.y_shape, np.float64)
     pool, pool_grad = getattr(fc, f"avg_pool{spec.ndim}d"), getattr(fc, f"avg_pool{spec.ndim}d_grad")
     names = ("stride", "padding", "count_include_pad", "divisor_override")
-    keywords = {name: getattr(spec, name) for name in names} | {"layout": LAYOUTS[spec.ndim][spec.channels_last]}
+    keywords = {name: getattr(spec, name) for name in names} | {
+        "layout": LAYOUTS[spec.ndim][spec.channels_last]
+    }
     y = pool(x, spec.window, ceil_mode=not floored(spec), **keywords)
     dx = pool_grad(dy, x.shape, spec.window, ceil_mode=not floored(spec), **keywords)
     np.testing.assert_allclose(np.vdot(y, dy), np.vdot(x, dx), rtol=1e-12, atol=1e-9)
@@ -160,7 +174,7 @@ def test_both_layouts_agree(spec: ConvSpec, seed: int) -> None:
     "padding", [2, (2, 2), [2, 2], ((2, 2), (2, 2)), [[2, 2], [2, 2]], np.array([2, 2]), "same", np.int64(2)]
 )
 def test_every_form_of_padding(padding: Any) -> None:
-    x, w = np.random.rand(2, 3, 7, 8), np.random.rand(4, 3, 5, 5)
+    x, w = np.random.default_rng(0).random((2, 3, 7, 8)), np.random.default_rng(0).random((4, 3, 5, 5))
     np.testing.assert_array_equal(
         fc.conv2d(x, w, padding=padding), fc.conv2d(np.pad(x, ((0, 0), (0, 0), (2, 2), (2, 2))), w)
     )
@@ -170,10 +184,13 @@ def test_every_form_of_padding(padding: Any) -> None:
 @pytest.mark.parametrize("stride", [1, 2, 3, 5])
 @pytest.mark.parametrize(("f", "dilation"), [(1, 1), (2, 1), (3, 1), (3, 2), (4, 3)])
 def test_same_gives_ceil_of_size_by_stride(size: int, stride: int, f: int, dilation: int) -> None:
-    x, w = np.random.rand(1, 1, size, 1), np.random.rand(1, 1, f, 1)
+    x, w = np.random.default_rng(0).random((1, 1, size, 1)), np.random.default_rng(0).random((1, 1, f, 1))
     out = -(-size // stride)
     total = max((out - 1) * stride + dilation * (f - 1) + 1 - size, 0)
-    for padding, ends in [("same", (total // 2, -(-total // 2))), ("same_lower", (-(-total // 2), total // 2))]:
+    for padding, ends in [
+        ("same", (total // 2, -(-total // 2))),
+        ("same_lower", (-(-total // 2), total // 2)),
+    ]:
         y = fc.conv2d(x, w, padding=padding, stride=stride, dilation=(dilation, 1))
         assert y.shape == (1, 1, out, 1)
         padded = np.pad(x, ((0, 0), (0, 0), ends, (0, 0)))
@@ -304,10 +321,10 @@ def test_pool_gradients_numerically(keywords: dict[str, Any]) -> None:
 
 
 def test_subclasses_that_are_plain_arrays_in_all_but_name(tmp_path: Any) -> None:
-    x = np.random.rand(1, 2, 5, 5).astype(np.float32)
+    x = np.random.default_rng(0).random((1, 2, 5, 5)).astype(np.float32)
     mapped = np.memmap(tmp_path / "x", np.float32, "w+", shape=x.shape)
     mapped[...] = x
-    w = np.random.rand(3, 2, 3, 3).astype(np.float32)
+    w = np.random.default_rng(0).random((3, 2, 3, 3)).astype(np.float32)
     y = fc.conv2d(mapped, w)
     assert type(y) is np.ndarray
     np.testing.assert_array_equal(y, fc.conv2d(x, w))

@@ -22,7 +22,9 @@ DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 ACTIVATIONS = (None, "relu", "leaky_relu", "sigmoid", "tanh")
 
 
-def drawn(data: st.DataObject, name: str, pass_name: str, dtype: Any, channels_last: bool) -> tuple[ConvSpec, Any]:
+def drawn(
+    data: st.DataObject, name: str, pass_name: str, dtype: Any, channels_last: bool
+) -> tuple[ConvSpec, Any]:
     """A spec that the kernel takes, and a generator for its arrays."""
     takes = KERNELS[name].unsupported
     spec = data.draw(conv_specs(dtype, channels_last).filter(lambda s: takes(pass_name, s) is None), "spec")

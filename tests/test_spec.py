@@ -22,8 +22,10 @@ AXIS = dict(
 )
 
 
-def starts(i: int, f: int, stride: int, dilation: int, ends: tuple[int, int], *, ceil_mode: bool = False) -> list[int]:
-    """Where windows begin: while they fit; with ceil_mode one more, and the last not in the trailing padding."""
+def starts(
+    i: int, f: int, stride: int, dilation: int, ends: tuple[int, int], *, ceil_mode: bool = False
+) -> list[int]:
+    """Where windows begin: while they fit; with ceil_mode one more, but none in the trailing padding."""
     extent, end = dilation * (f - 1) + 1, i + ends[1]
     begins = list(range(-ends[0], end - extent + 1, stride))
     if ceil_mode and begins:
@@ -41,7 +43,16 @@ def test_convolution_output_size_is_the_number_of_places_a_window_fits(
     windows = starts(i, f, stride, dilation, ends)
 
     def spec() -> ConvSpec:
-        return conv_spec("conv1d", (1, 1, i), (1, 1, f), F32, stride=stride, dilation=dilation, padding=(ends,), layout="NCW")
+        return conv_spec(
+            "conv1d",
+            (1, 1, i),
+            (1, 1, f),
+            F32,
+            stride=stride,
+            dilation=dilation,
+            padding=(ends,),
+            layout="NCW",
+        )
 
     if windows:
         assert spec().out_size == (len(windows),)
@@ -58,7 +69,12 @@ def test_pooling_output_size_and_windows_without_input(
     holds_input = all(any(0 <= begin + t * dilation < i for t in range(f)) for begin in windows)
 
     def spec(needs_input: bool) -> PoolSpec:
-        options: dict[str, Any] = {"stride": stride, "dilation": dilation, "padding": (ends,), "layout": "NCW"}
+        options: dict[str, Any] = {
+            "stride": stride,
+            "dilation": dilation,
+            "padding": (ends,),
+            "layout": "NCW",
+        }
         return pool_spec("p1d", (1, 1, i), f, F32, ceil_mode=ceil_mode, needs_input=needs_input, **options)
 
     if not windows:
@@ -94,7 +110,18 @@ def test_shapes_geometry_and_hash(spec: ConvSpec) -> None:
         assert x == (spec.n, spec.c, *spec.size) and y == (spec.n, spec.k, *spec.out_size)
         assert w == (spec.k, c_group, *spec.window)
     fill = [1] * (3 - spec.ndim)
-    axes = [*fill, *spec.size, *fill, *spec.window, *fill, *spec.out_size, *fill, *spec.stride, *fill, *spec.dilation]
+    axes = [
+        *fill,
+        *spec.size,
+        *fill,
+        *spec.window,
+        *fill,
+        *spec.out_size,
+        *fill,
+        *spec.stride,
+        *fill,
+        *spec.dilation,
+    ]
     before = [0] * (3 - spec.ndim) + [b for b, _ in spec.padding]
     head = [spec.n, spec.c, spec.k, spec.groups, int(spec.channels_last)]
     assert spec.geometry.tolist() == [*head, *axes, *before]
@@ -114,5 +141,5 @@ def test_sizes_beyond_int32_are_counted_exactly(bits: int) -> None:
 @pytest.mark.parametrize("where", ["x", "w", "y"])
 def test_arrays_that_no_address_reaches_are_an_error(n: int, where: str) -> None:
     shapes = {"x": ((n, n, 3), (1, n, 3)), "w": ((1, n, 3), (n, n, 3)), "y": ((n, 1, 3), (n, 1, 3))}
-    with pytest.raises(ValueError, match="at most|must be below"):
+    with pytest.raises(ValueError, match=r"at most|must be below"):
         conv_spec("conv1d", *shapes[where], F32, layout="NCW")

@@ -13,7 +13,7 @@ from harness import run_python
 import fastconv as fc
 
 NAMES = [row["kernel"] for row in fc.kernels() if row["available"] == "yes"]
-# Whole numbers, so that every kernel and every thread count gives the same bits; work for more than one thread.
+# Whole numbers: every kernel and every thread count gives the same bits. Work for more than one thread.
 SETUP = """
 import os, sys, threading
 import numpy as np
@@ -89,7 +89,7 @@ print("done")
 
 @pytest.mark.parametrize("kernel", [None, *(name for name in SUMS_PRODUCTS if name != "reference")])
 def test_fork_while_other_threads_compute(kernel: str | None, tmp_path: Path) -> None:
-    """Not the reference: NumPy's OpenBLAS may itself hang in a child forked while another thread multiplies."""
+    """Not the reference: NumPy's OpenBLAS itself may hang in a child forked while it multiplies."""
     code = f"""
 expected, stop = compute({kernel!r}), threading.Event()
 def work():

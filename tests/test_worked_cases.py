@@ -93,7 +93,7 @@ def test_avg_pool_and_its_gradient(kernel: str | None, layout: str, dtype: str) 
 
 
 def test_the_output_size_formula() -> None:
-    """(28 + 2*2 - 5) / 1 + 1 = 28 (LeNet-5), (227 - 11) / 4 + 1 = 55 (AlexNet), and the course's 6x6x3 by two 4x4."""
+    """(28 + 2*2 - 5) / 1 + 1 = 28 (LeNet-5), (227 - 11) / 4 + 1 = 55 (AlexNet); 6x6x3 by two 4x4 filters."""
     for size, f, stride, padding, out in [(28, 5, 1, 2, 28), (227, 11, 4, 0, 55), (6, 4, 1, 0, 3)]:
         x, w = np.zeros((1, 3, size, size), np.float32), np.zeros((2, 3, f, f), np.float32)
         assert fc.conv2d(x, w, stride=stride, padding=padding).shape == (1, 2, out, out)
