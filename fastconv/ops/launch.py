@@ -104,6 +104,7 @@ def conv_launch(
         current = settings.current()
         key = (
             op,
+            pass_name,
             dtype.num,
             x_shape,
             w_shape,
@@ -169,6 +170,7 @@ def conv_transpose_launch(
         current = settings.current()
         key = (
             op,
+            pass_name,
             dtype.num,
             x_shape,
             w_shape,
@@ -226,6 +228,7 @@ def pool_launch(
         current = settings.current()
         key = (
             op,
+            pass_name,
             dtype.num,
             ceil_mode,
             count_include_pad,
