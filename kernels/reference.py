@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,7 @@ def group_slices(spec: Any) -> Iterator[tuple[slice, slice]]:
         yield slice(g * c, (g + 1) * c), slice(g * k, (g + 1) * k)
 
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": lambda y: np.maximum(y, 0),
     "leaky_relu": lambda y: np.where(y < 0, y * y.dtype.type(0.01), y),
     "sigmoid": lambda y: np.where(y < 0, np.exp(np.minimum(y, 0)), 1) / (1 + np.exp(-np.abs(y))),
@@ -74,7 +74,7 @@ def forward(spec: Any, x: Array, w: Array, bias: Array | None, y: Array, activat
         for cs, ks in group_slices(spec):
             for tap, where in taps(spec):
                 # (N, C, *out) . (K, C) -> (N, *out, K)
-                product = np.tensordot(x[(slice(None), cs, *where)], w[(ks, slice(None), *tap)], ((1,), (1,)))
+                product = np.tensordot(x[:, cs, *where], w[ks, :, *tap], ((1,), (1,)))
                 out[:, ks] += np.moveaxis(product, -1, 1)
     if activation is not None:
         y[...] = ACTIVATIONS[activation](y)
@@ -86,9 +86,9 @@ def input_grad(spec: Any, dy: Array, w: Array, dx: Array, threads: int) -> None:
     for cs, ks in group_slices(spec):
         for tap, where in taps(spec):
             # (N, K, *out) . (K, C) -> (N, *out, C)
-            product = np.tensordot(dy[:, ks], w[(ks, slice(None), *tap)], ((1,), (0,)))
-            full[(slice(None), cs, *where)] += np.moveaxis(product, -1, 1)
-    channels_first(spec, dx)[...] = full[(..., *interior(spec))]
+            product = np.tensordot(dy[:, ks], w[ks, :, *tap], ((1,), (0,)))
+            full[:, cs, *where] += np.moveaxis(product, -1, 1)
+    channels_first(spec, dx)[...] = full[..., *interior(spec)]
 
 
 def filter_grad(spec: Any, x: Array, dy: Array, dw: Array, db: Array | None, threads: int) -> None:
@@ -97,7 +97,7 @@ def filter_grad(spec: Any, x: Array, dy: Array, dw: Array, db: Array | None, thr
     for cs, ks in group_slices(spec):
         for tap, where in taps(spec):
             # (N, K, *out) . (N, C, *out) -> (K, C)
-            out[(ks, slice(None), *tap)] = np.tensordot(dy[:, ks], x[(slice(None), cs, *where)], (pixels, pixels))
+            out[ks, :, *tap] = np.tensordot(dy[:, ks], x[:, cs, *where], (pixels, pixels))
     if db is not None:
         db[...] = dy.sum(pixels)
 
@@ -117,7 +117,7 @@ def max_pool(spec: Any, x: Array, y: Array, argmax: Array | None, threads: int) 
     best = np.full((spec.n, spec.c, *spec.out_size), -np.inf, x.dtype)
     where_best = np.full(best.shape, -1, np.int64)
     for _, where in taps(spec):
-        value, at = full[(..., *where)], index[(..., *where)]
+        value, at = full[..., *where], index[..., *where]
         # an element of -inf still beats a window of which only padding was seen
         wins = (at >= 0) & ((value > best) | np.isnan(value) | (where_best < 0))
         np.copyto(best, value, where=wins)
@@ -153,7 +153,7 @@ def avg_pool(spec: Any, x: Array, y: Array, threads: int) -> None:
     full = padded(spec, channels_first(spec, x))
     total = np.zeros((spec.n, spec.c, *spec.out_size), x.dtype)
     for _, where in taps(spec):
-        total += full[(..., *where)]
+        total += full[..., *where]
     channels_first(spec, y)[...] = total / divisor(spec, x.dtype)
 
 
@@ -161,8 +161,8 @@ def avg_pool_grad(spec: Any, dy: Array, dx: Array, threads: int) -> None:
     share = channels_first(spec, dy) / divisor(spec, dy.dtype)
     full = padded(spec, np.zeros((spec.n, spec.c, *spec.size), dy.dtype))
     for _, where in taps(spec):
-        full[(..., *where)] += share
-    channels_first(spec, dx)[...] = full[(..., *interior(spec))]
+        full[..., *where] += share
+    channels_first(spec, dx)[...] = full[..., *interior(spec)]
 
 
 KERNEL = Kernel(
