@@ -28,7 +28,9 @@ def starts(
     """Where windows begin: while they fit; with ceil_mode one more, but none in the trailing padding."""
     extent, end = dilation * (f - 1) + 1, i + ends[1]
     begins = list(range(-ends[0], end - extent + 1, stride))
-    if ceil_mode and begins:
+    if ceil_mode and not begins and extent - (end + ends[0]) < stride:
+        begins.append(-ends[0])  # a window that reaches past the end by less than a stride
+    elif ceil_mode and begins:
         if begins[-1] + extent < end:
             begins.append(begins[-1] + stride)
         if begins[-1] >= i:
