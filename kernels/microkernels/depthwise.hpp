@@ -16,6 +16,11 @@ namespace fastconv {
 constexpr int DEPTHWISE_PIXELS = 6;  // sums in flight; with 7 taps 12 loads and a weight fill 19 registers
 constexpr int DEPTHWISE_TAPS = 7;    // taps of a row that share loads
 constexpr idx DEPTHWISE_SLAB_BYTES = 160 << 10;
+// Vectors of channels a job takes: in channels-last a pixel's few cache lines then come in one go.
+constexpr idx DEPTHWISE_VECTORS = 4;
+inline idx depthwise_vectors(const Geometry& g, int lanes) {
+    return g.channels_last ? std::min<idx>(DEPTHWISE_VECTORS, ceil_div<idx>(g.c, lanes)) : 1;
+}
 
 // One view's taps in a slab: rows and pixels counted from the slab's first.
 struct SlabTaps {
@@ -111,16 +116,13 @@ void load_weights(const Depthwise<T>& p, const View& v, idx channel, idx lanes, 
         }
 }
 
-template <class T> void run_depthwise_job(const Depthwise<T>& p, const DepthwiseJob& job, T* weights, T* slab, T* out) {
+// The band's output for one vector of channels, from its slab plane.
+template <class T>
+void depthwise_plane(const SlabTaps& taps, idx rows, const T* slab, const T* weights, Vec<T> bias, T* out) {
     constexpr int L = LANES<T>;
-    const SlabTaps& taps = *job.taps;
     const Axis *H = &taps.view->axis[1], *W = &taps.view->axis[2];
-    const idx lanes = std::min<idx>(L, p.source.channels - job.channel), columns = taps.columns();
-    load_weights(p, *taps.view, job.channel, lanes, weights);
-    load_slab(p.source, {job.image, job.row * H->step + taps.low[0], taps.low[1], 1, 1, taps.rows(job.rows), columns,
-                         job.channel, lanes}, slab);
-    const Vec<T> bias = p.bias ? load_part(p.bias + job.channel, lanes) : Vec<T>{};
-    for (idx h = 0; h < job.rows; h++) {
+    const idx columns = taps.columns();
+    for (idx h = 0; h < rows; h++) {
         const T* row = slab + h * H->step * columns * L;
         T* to = out + h * W->out * L;
         idx w = 0;
@@ -129,9 +131,36 @@ template <class T> void run_depthwise_job(const Depthwise<T>& p, const Depthwise
         for (; w + 2 <= W->out; w += 2) depthwise_pixels<T, 2>(taps, row, columns, w, weights, bias, to + w * L);
         if (w < W->out) depthwise_pixels<T, 1>(taps, row, columns, w, weights, bias, to + w * L);
     }
-    if (p.activation != LINEAR) finish_row(out, job.rows * W->out * L, T(0), p.activation);
+}
+
+template <class T>
+void run_depthwise_job(const Depthwise<T>& p, const DepthwiseJob& job, idx vectors, T* weights, T* slab, T* out) {
+    constexpr int L = LANES<T>;
+    const SlabTaps& taps = *job.taps;
+    const Axis *H = &taps.view->axis[1], *W = &taps.view->axis[2];
+    const idx lanes = std::min<idx>(vectors * L, p.source.channels - job.channel);
+    const Window window{job.image, job.row * H->step + taps.low[0], taps.low[1], 1, 1, taps.rows(job.rows), taps.columns(),
+                        job.channel, lanes};
+    load_slab(p.source, window, slab);
+    const idx plane = job.rows * W->out * L;
+    for (idx v = 0; v < window.vectors(L); v++) {
+        const idx channel = job.channel + v * L, part = std::min<idx>(L, lanes - v * L);
+        load_weights(p, *taps.view, channel, part, weights);
+        depthwise_plane(taps, job.rows, slab + v * window.rows * window.columns * L, weights,
+                        p.bias ? load_part(p.bias + channel, part) : Vec<T>{}, out + v * plane);
+        if (p.activation != LINEAR) finish_row(out + v * plane, plane, T(0), p.activation);
+    }
     store_slab(p.dest, {job.image, H->first + job.row * H->stride, W->first, H->stride, W->stride, job.rows, W->out,
                         job.channel, lanes}, out);
+}
+
+// Rows of a band whose slab is about DEPTHWISE_SLAB_BYTES, but enough that the rows neighbouring bands share
+// (`reach` - 1) are not copied too often; all bands about equal.
+template <class T> idx band_rows(idx height, idx step, idx reach, idx columns, idx vectors) {
+    const idx row_bytes = columns * vectors * LANES<T> * sizeof(T);
+    const idx fit = (DEPTHWISE_SLAB_BYTES / row_bytes - reach) / step;
+    const idx rows = std::min(height, std::max(fit, 1 + reach / 2));
+    return ceil_div(height, ceil_div(height, rows));
 }
 
 template <class T> void depthwise_conv(const Geometry& g, const std::vector<View>& views, const Depthwise<T>& p, int threads) {
@@ -139,20 +168,17 @@ template <class T> void depthwise_conv(const Geometry& g, const std::vector<View
     std::vector<SlabTaps> taps;
     std::vector<DepthwiseJob> jobs;
     taps.reserve(views.size());
+    const idx vectors = depthwise_vectors(g, L);
     idx slab = 0, out = 0;
     for (const View& v : views) {
         if (v.positions() == 0) continue;
         taps.emplace_back(v);
         const SlabTaps& t = taps.back();
-        const idx row_bytes = t.columns() * v.axis[1].step * L * sizeof(T), height = v.axis[1].out;
-        const idx fit = std::max<idx>(1, (DEPTHWISE_SLAB_BYTES - t.reach[0] * t.columns() * L * (idx)sizeof(T)) / row_bytes);
-        // at least a few rows, or the rows that neighbouring bands share are copied too often
-        const idx least = std::max<idx>(fit, std::min<idx>(height, 1 + t.reach[0] / 2));
-        const idx rows = ceil_div(height, ceil_div(height, least));
-        slab = std::max(slab, t.rows(rows) * t.columns() * L);
-        out = std::max(out, rows * v.axis[2].out * L);
+        const idx height = v.axis[1].out, rows = band_rows<T>(height, v.axis[1].step, t.reach[0], t.columns(), vectors);
+        slab = std::max(slab, t.rows(rows) * t.columns() * vectors * L);
+        out = std::max(out, rows * v.axis[2].out * vectors * L);
         for (idx image = 0; image < g.n; image++)
-            for (idx c = 0; c < g.c; c += L)
+            for (idx c = 0; c < g.c; c += vectors * L)
                 for (idx h = 0; h < height; h += rows) jobs.push_back({&t, image, c, h, std::min(rows, height - h)});
     }
     // a slab element costs about a multiply-add each way, so count two taps more than there are
@@ -162,7 +188,7 @@ template <class T> void depthwise_conv(const Geometry& g, const std::vector<View
     parallel_for((idx)jobs.size(), threads, [&](idx job, int thread) {
         Arena arena(workspace.of(thread));
         T *w = arena.take<T>(weights), *s = arena.take<T>(slab);
-        run_depthwise_job(p, jobs[job], w, s, arena.take<T>(out));
+        run_depthwise_job(p, jobs[job], vectors, w, s, arena.take<T>(out));
     });
 }
 

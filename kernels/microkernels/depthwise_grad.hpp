@@ -36,58 +36,63 @@ template <class T> struct DepthwiseGrad {
     idx columns;  // of the slab of x
 };
 
-// Adds a band of one image to sums[tap][lane].
+// Adds a band of one image to sums[vector][tap][lane].
 template <class T>
 void add_band(const DepthwiseGrad<T>& p, idx image, idx first, idx channel, idx lanes, T* x_slab, T* dy_slab, T* sums) {
     constexpr int L = LANES<T>;
     const Geometry& g = *p.g;
     const idx rows = std::min(p.rows, g.out[1] - first), width = g.out[2], R = g.window[1], S = g.window[2];
-    load_slab(p.x, {image, first * g.stride[1] - g.before[1], -g.before[2], 1, 1,
-                    (rows - 1) * g.stride[1] + (R - 1) * g.dilation[1] + 1, p.columns, channel, lanes}, x_slab);
+    const Window window{image, first * g.stride[1] - g.before[1], -g.before[2], 1, 1,
+                        (rows - 1) * g.stride[1] + (R - 1) * g.dilation[1] + 1, p.columns, channel, lanes};
+    load_slab(p.x, window, x_slab);
     load_slab(p.dy, {image, first, 0, 1, 1, rows, width, channel, lanes}, dy_slab);
-    for (idx r = 0; r < R; r++)
-        for (idx s = 0; s < S; s += DEPTHWISE_TAPS) {
-            const idx count = std::min<idx>(DEPTHWISE_TAPS, S - s);
-            Vec<T> acc[DEPTHWISE_TAPS] = {};
-            for (idx h = 0; h < rows; h++)
-                add_products_of<T>(count, x_slab + ((h * g.stride[1] + r * g.dilation[1]) * p.columns + s * g.dilation[2]) * L,
-                                   dy_slab + h * width * L, width, g.stride[2], g.dilation[2], acc);
-            for (idx t = 0; t < count; t++) {
-                T* to = sums + (r * S + s + t) * L;
-                store(to, load(to) + acc[t]);
+    for (idx v = 0; v < window.vectors(L); v++, x_slab += window.rows * p.columns * L, dy_slab += rows * width * L)
+        for (idx r = 0; r < R; r++)
+            for (idx s = 0; s < S; s += DEPTHWISE_TAPS) {
+                const idx count = std::min<idx>(DEPTHWISE_TAPS, S - s);
+                Vec<T> acc[DEPTHWISE_TAPS] = {};
+                for (idx h = 0; h < rows; h++)
+                    add_products_of<T>(count,
+                                       x_slab + ((h * g.stride[1] + r * g.dilation[1]) * p.columns + s * g.dilation[2]) * L,
+                                       dy_slab + h * width * L, width, g.stride[2], g.dilation[2], acc);
+                for (idx t = 0; t < count; t++) {
+                    T* to = sums + ((v * R + r) * S + s + t) * L;
+                    store(to, load(to) + acc[t]);
+                }
             }
-        }
 }
 
 template <class T>
 void depthwise_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* db, int threads) {
     constexpr int L = LANES<T>;
     const idx columns = (g.out[2] - 1) * g.stride[2] + (g.window[2] - 1) * g.dilation[2] + 1, taps = g.taps();
-    const idx reach = (g.window[1] - 1) * g.dilation[1] + 1, row_bytes = columns * g.stride[1] * L * sizeof(T);
-    const idx fit = std::max<idx>(1, (DEPTHWISE_SLAB_BYTES - reach * columns * L * (idx)sizeof(T)) / row_bytes);
-    const idx rows = std::min(g.out[1], std::max<idx>(fit, 1 + reach / 2));
+    const idx reach = (g.window[1] - 1) * g.dilation[1] + 1, vectors = depthwise_vectors(g, L);
+    const idx rows = band_rows<T>(g.out[1], g.stride[1], reach, columns, vectors);
     const DepthwiseGrad<T> p{&g, plane_of(g, false, x), plane_of(g, true, dy), rows, columns};
-    // Few channels: several jobs share a vector of them, each summing some of the images.
-    const idx vectors = ceil_div<idx>(g.c, L), shares = std::min(g.n, ceil_div<idx>(4 * threads, vectors));
-    const idx x_size = ((rows - 1) * g.stride[1] + reach) * columns * L, dy_size = rows * g.out[2] * L;
-    threads = useful_threads(threads, vectors * shares, 2.0 * g.n * g.c * g.out_pixels() * (taps + 4));
+    // Few channels: several jobs share them, each summing some of the images.
+    const idx blocks = ceil_div<idx>(g.c, vectors * L), shares = std::min(g.n, ceil_div<idx>(4 * threads, blocks));
+    const idx x_size = ((rows - 1) * g.stride[1] + reach) * columns * vectors * L, dy_size = rows * g.out[2] * vectors * L;
+    const idx size = vectors * taps * L;
+    threads = useful_threads(threads, blocks * shares, 2.0 * g.n * g.c * g.out_pixels() * (taps + 4));
     Workspace workspace(padded_bytes<T>(x_size) + padded_bytes<T>(dy_size), threads);
-    Workspace sums(vectors * shares * taps * L * sizeof(T), 1);
+    Workspace sums(blocks * shares * size * sizeof(T), 1);
     T* all = (T*)sums.of(0);
-    std::fill(all, all + vectors * shares * taps * L, T(0));
-    parallel_for(vectors * shares, threads, [&](idx job, int thread) {
+    std::fill(all, all + blocks * shares * size, T(0));
+    parallel_for(blocks * shares, threads, [&](idx job, int thread) {
         Arena arena(workspace.of(thread));
         T *x_slab = arena.take<T>(x_size), *dy_slab = arena.take<T>(dy_size);
-        const idx channel = job / shares * L, share = job % shares, lanes = std::min<idx>(L, g.c - channel);
+        const idx channel = job / shares * vectors * L, share = job % shares;
+        const idx lanes = std::min<idx>(vectors * L, g.c - channel);
         for (idx image = g.n * share / shares; image < g.n * (share + 1) / shares; image++)
             for (idx h = 0; h < g.out[1]; h += rows)
-                add_band(p, image, h, channel, lanes, x_slab, dy_slab, all + job * taps * L);
+                add_band(p, image, h, channel, lanes, x_slab, dy_slab, all + job * size);
     });
     const Filters<T> f = depthwise_filters(g, dw);
     for (idx c = 0; c < g.c; c++)
         for (idx tap = 0; tap < taps; tap++) {
+            const idx block = c / (vectors * L), at = (c / L % vectors * taps + tap) * L + c % L;
             T sum = 0;
-            for (idx share = 0; share < shares; share++) sum += all[((c / L * shares + share) * taps + tap) * L + c % L];
+            for (idx share = 0; share < shares; share++) sum += all[(block * shares + share) * size + at];
             dw[tap * f.tap_stride + c * f.group_stride] = sum;
         }
     if (db) bias_grad(g, dy, db, threads);

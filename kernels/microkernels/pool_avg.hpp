@@ -31,96 +31,101 @@ template <class T> struct Divisors {
     const T* column() const { return along[2].data(); }
 };
 
-// Sums of L windows; rows and taps as in max_windows.
+// Sums of L windows; rows, taps and `tap` as in max_windows.
 template <class T, int L, int WIDTH, class Tap>
-inline typename VecOf<T, L>::type sum_windows(const Windows& g, const Reach& d, const Reach& h, idx lo, idx hi, Tap tap) {
-    const idx dilation = g.dilation[2], count = WIDTH ? WIDTH : hi - lo;
+inline typename VecOf<T, L>::type sum_windows(const WindowRows& rows, idx count, idx dilation, Tap tap) {
     typename VecOf<T, L>::type total = {};
-    for (idx td = d.lo; td < d.hi; td++)
-        for (idx th = h.lo; th < h.hi; th++) {
-            const idx row = g.row(d, h, td, th) + lo * dilation;
-            typename VecOf<T, L>::type sum = {};
-            for (idx t = 0; t < count; t++) sum += tap(row + t * dilation);
-            total += sum;
-        }
+    if (WIDTH) count = WIDTH;
+    rows.each([&](idx row) {
+        typename VecOf<T, L>::type sum = {};
+        for (idx t = 0; t < count; t++) sum += tap(row + t * dilation);
+        total += sum;
+    });
     return total;
 }
 
-template <class T> inline T sum_long_window(const Windows& g, const T* x, const Reach& d, const Reach& h, idx lo, idx hi) {
+template <class T> inline T sum_long_window(const WindowRows& rows, const T* x, idx count) {
     Vec<T> total = {};
     T sum = 0;
-    for (idx td = d.lo; td < d.hi; td++)
-        for (idx th = h.lo; th < h.hi; th++) {
-            const T* row = x + g.row(d, h, td, th);
-            idx t = lo;
-            for (; t + LANES<T> <= hi; t += LANES<T>) total += load(row + t);
-            for (; t < hi; t++) sum += row[t];
-        }
+    rows.each([&](idx row) {
+        idx t = 0;
+        for (; t + LANES<T> <= count; t += LANES<T>) total += load(x + row + t);
+        for (; t < count; t++) sum += x[row + t];
+    });
     for (int i = 0; i < LANES<T>; i++) sum += total[i];
     return sum;
 }
 
-template <class T, int STEP, int WIDTH>
-inline void avg_row(const Windows& g, const T* plane, const Reach& d, const Reach& h, T row_divisor, const T* divisors, T* y) {
-    const idx step = STEP ? STEP : g.stride[2];
-    const auto columns = [&](auto lanes, auto width, idx j, idx lo, idx hi) {
+template <class T, int STEP>
+inline void avg_row(const Windows& g, const T* plane, const WindowRows& rows, T row_divisor, const T* divisors, T* y) {
+    const idx step = STEP ? STEP : g.stride[2], dilation = g.dilation[2], before = g.before[2];
+    const auto columns = [=](auto lanes, idx j, idx lo, idx count) {
         typedef typename VecOf<T, lanes>::type V;
-        const T* x = plane + j * step - g.before[2];
-        const V sum = sum_windows<T, lanes, width>(g, d, h, lo, hi,
-                                                   [&](idx at) { return load_strided<T, lanes, STEP>(x + at, step); });
+        const T* x = plane + j * step - before + lo * dilation;
+        const V sum = sum_windows<T, lanes, 0>(
+            rows, count, dilation, [=](idx at) { return load_strided<T, lanes, STEP>(x + at, step); });
         *(V*)(y + j) = sum / (row_divisor * *(const V*)(divisors + j));
     };
-    if (g.few_long(LANES<T>)) {
-        for (idx j = 0; j < g.out[2]; j++) {
-            const Reach& w = g.reach[2][j];
-            y[j] = sum_long_window(g, plane + w.start, d, h, w.lo, w.hi) / (row_divisor * divisors[j]);
-        }
-        return;
-    }
-    const auto border = [&](idx j) { columns(Constant<1>{}, Constant<0>{}, j, g.reach[2][j].lo, g.reach[2][j].hi); };
-    for (idx j = 0; j < g.inner_lo; j++) border(j);
-    cover<T>(g.inner_lo, g.inner_hi, [&](auto lanes, idx j) { columns(lanes, Constant<WIDTH>{}, j, 0, g.window[2]); });
-    for (idx j = g.inner_hi; j < g.out[2]; j++) border(j);
+    const auto column = [&](idx j) {
+        const Reach& w = g.reach[2][j];
+        if (g.long_rows)
+            y[j] = sum_long_window(rows, plane + w.start + w.lo, w.hi - w.lo) / (row_divisor * divisors[j]);
+        else
+            columns(Constant<1>{}, j, w.lo, w.hi - w.lo);
+    };
+    for (idx j = 0; j < g.inner_lo; j++) column(j);
+    cover<T>(g.inner_lo, g.inner_hi, [&](auto lanes, idx j) { columns(lanes, j, 0, g.window[2]); });
+    for (idx j = g.inner_hi; j < g.out[2]; j++) column(j);
 }
 
-template <class T, int STEP, int WIDTH>
+template <class T, int STEP>
 void avg_pool_first(const Windows& g, const Divisors<T>& divisors, const T* x, T* y, idx begin, idx end) {
     RowCursor at(g, begin);
     for (idx row = begin; row < end; row++, at.next())
-        avg_row<T, STEP, WIDTH>(g, x + at.plane * g.pixels(), g.reach[0][at.d], g.reach[1][at.h],
-                                divisors.row(at.d, at.h), divisors.column(), y + row * g.out[2]);
+        avg_row<T, STEP>(g, x + at.plane * g.pixels(), g.rows_of(at.d, at.h), divisors.row(at.d, at.h),
+                                divisors.column(), y + row * g.out[2]);
+}
+
+template <class T, int WIDTH>
+inline void avg_pixel(const WindowRows& rows, const T* x, idx channels, idx count, idx dilation, T divisor, T* y) {
+    cover<T>(0, channels, [=](auto lanes, idx c) {
+        typedef typename VecOf<T, lanes>::type V;
+        const V sum = sum_windows<T, lanes, WIDTH>(rows, count, dilation,
+                                                   [=](idx at) { return *(const V*)(x + at * channels + c); });
+        *(V*)(y + c) = sum / divisor;
+    });
 }
 
 template <class T, int WIDTH>
 void avg_pool_last(const Windows& g, const Divisors<T>& divisors, const T* x, T* y, idx begin, idx end) {
-    RowCursor row(g, begin);
-    for (idx to = begin * g.out[2] * g.c; to < end * g.out[2] * g.c; row.next())
-        for (idx j = 0; j < g.out[2]; j++, to += g.c) {
-            const Reach &d = g.reach[0][row.d], &h = g.reach[1][row.h], &w = g.reach[2][j];
-            const T divisor = divisors.row(row.d, row.h) * divisors.column()[j];
-            const T* image = x + (row.plane * g.pixels() + w.start) * g.c;
-            const auto channels = [&](auto lanes, auto width, idx c) {
-                typedef typename VecOf<T, lanes>::type V;
-                const V sum = sum_windows<T, lanes, width>(g, d, h, w.lo, w.hi,
-                                                           [&](idx at) { return *(const V*)(image + at * g.c + c); });
-                *(V*)(y + to + c) = sum / divisor;
+    RowCursor at(g, begin);
+    const idx channels = g.c, dilation = g.dilation[2];
+    for (idx row = begin; row < end; row++, at.next()) {
+        const WindowRows rows = g.rows_of(at.d, at.h);
+        const T* image = x + at.plane * g.pixels() * channels;
+        for (idx j = 0; j < g.out[2]; j++) {
+            const Reach w = g.reach[2][j];
+            const idx count = w.hi - w.lo;
+            const auto pixel = [&](auto width) {
+                avg_pixel<T, width>(rows, image + (w.start + w.lo * dilation) * channels, channels, count, dilation,
+                                    divisors.row(at.d, at.h) * divisors.column()[j], y + (row * g.out[2] + j) * channels);
             };
-            if (j >= g.inner_lo && j < g.inner_hi)
-                cover<T>(0, g.c, [&](auto lanes, idx c) { channels(lanes, Constant<WIDTH>{}, c); });
+            if (count == WIDTH)
+                pixel(Constant<WIDTH>{});
             else
-                cover<T>(0, g.c, [&](auto lanes, idx c) { channels(lanes, Constant<0>{}, c); });
+                pixel(Constant<0>{});
         }
+    }
 }
 
 template <class T> void avg_pool(const Geometry& geometry, const Counts& counts, const T* x, T* y, int threads) {
-    const Windows g(geometry);
+    const Windows g(geometry, LANES<T>);
     const Divisors<T> divisors(g, counts);
     parallel_rows(g.rows(), threads, 2.0 * g.planes() * g.out_pixels() * g.taps(), [&](idx begin, idx end) {
-        with_constant(g.window[2], [&](auto width) {
-            if (g.channels_last) return avg_pool_last<T, width>(g, divisors, x, y, begin, end);
-            with_constant(g.stride[2],
-                          [&](auto step) { avg_pool_first<T, step, width>(g, divisors, x, y, begin, end); });
-        });
+        if (g.channels_last)
+            with_constant<2>(g.window[2], [&](auto width) { avg_pool_last<T, width>(g, divisors, x, y, begin, end); });
+        else
+            with_constant<1>(g.stride[2], [&](auto step) { avg_pool_first<T, step>(g, divisors, x, y, begin, end); });
     });
 }
 
@@ -155,11 +160,9 @@ void avg_pool_grad_first(const Windows& g, const Divisors<T>& divisors, const T*
     std::fill_n(dx, g.pixels(), T(0));
     for (idx d = 0; d < g.out[0]; d++)
         for (idx h = 0; h < g.out[1]; h++, dy += g.out[2]) {
-            const Reach &rd = g.reach[0][d], &rh = g.reach[1][h];
             for (idx j = 0; j < g.out[2]; j++) share[j] = dy[j] / (divisors.row(d, h) * divisors.column()[j]);
             spread_row(g, share, spread);
-            for (idx td = rd.lo; td < rd.hi; td++)
-                for (idx th = rh.lo; th < rh.hi; th++) add_run(dx + g.row(rd, rh, td, th), spread, g.size[2]);
+            g.rows_of(d, h).each([&](idx row) { add_run(dx + row, spread, g.size[2]); });
         }
 }
 
@@ -168,21 +171,22 @@ template <class T>
 void avg_pool_grad_last(const Windows& g, const Divisors<T>& divisors, const T* dy, T* dx, idx count, T* share) {
     clear_channels(dx, g.pixels(), g.c, count);
     for (idx d = 0; d < g.out[0]; d++)
-        for (idx h = 0; h < g.out[1]; h++)
-            for (idx w = 0; w < g.out[2]; w++, dy += g.c) {
-                const Reach &rd = g.reach[0][d], &rh = g.reach[1][h], &rw = g.reach[2][w];
-                const T divisor = divisors.row(d, h) * divisors.column()[w];
+        for (idx h = 0; h < g.out[1]; h++) {
+            const WindowRows rows = g.rows_of(d, h);
+            for (idx j = 0; j < g.out[2]; j++, dy += g.c) {
+                const Reach w = g.reach[2][j];
+                const T divisor = divisors.row(d, h) * divisors.column()[j];
                 for (idx c = 0; c < count; c++) share[c] = dy[c] / divisor;
-                for (idx td = rd.lo; td < rd.hi; td++)
-                    for (idx th = rh.lo; th < rh.hi; th++) {
-                        T* row = dx + (g.row(rd, rh, td, th) + rw.start) * g.c;
-                        for (idx t = rw.lo; t < rw.hi; t++) add_run(row + t * g.dilation[2] * g.c, share, count);
-                    }
+                rows.each([&](idx row) {
+                    for (idx t = w.lo; t < w.hi; t++)
+                        add_run(dx + (row + w.start + t * g.dilation[2]) * g.c, share, count);
+                });
             }
+        }
 }
 
 template <class T> void avg_pool_grad(const Geometry& geometry, const Counts& counts, const T* dy, T* dx, int threads) {
-    const Windows g(geometry);
+    const Windows g(geometry, LANES<T>);
     const Divisors<T> divisors(g, counts);
     const ChannelBlocks blocks(g, threads);
     const idx jobs = g.n * blocks.count, memory = g.channels_last ? blocks.channels : g.out[2] + g.size[2];

@@ -21,39 +21,34 @@ template <class T, class I, int L> struct Maximum {
     }
 };
 
-// L windows with rows in (d, h) and taps [lo, hi) along the width (hi - lo is WIDTH where that is not 0);
-// tap(i) loads the elements i from the windows' first columns.
+// L windows whose rows have `count` taps (WIDTH where that is not 0) a dilation apart; tap(i) loads the elements i
+// from the windows' first taps.
 template <class T, class I, int L, int WIDTH, class Tap>
-inline Maximum<T, I, L> max_windows(const Windows& g, const Reach& d, const Reach& h, idx lo, idx hi, Tap tap) {
+inline Maximum<T, I, L> max_windows(const WindowRows& rows, idx count, idx dilation, Tap tap) {
     typedef typename VecOf<I, L>::type Index;
-    const idx dilation = g.dilation[2], count = WIDTH ? WIDTH : hi - lo;
-    const idx first = g.row(d, h, d.lo, h.lo) + lo * dilation;
-    Maximum<T, I, L> best{tap(first), (I)first - Index{}};
-    for (idx td = d.lo; td < d.hi; td++)
-        for (idx th = h.lo; th < h.hi; th++) {
-            const idx row = g.row(d, h, td, th) + lo * dilation;
-            Index at = (I)row - Index{};
-            for (idx t = 0; t < count; t++, at += (I)dilation) best.meet(tap(row + t * dilation), at);
-        }
+    const Index step = (I)dilation - Index{};
+    if (WIDTH) count = WIDTH;
+    Maximum<T, I, L> best{tap(rows.first), (I)rows.first - Index{}};
+    rows.each([&](idx row) {
+        Index at = (I)row - Index{};
+        for (idx t = 0; t < count; t++, at += step) best.meet(tap(row + t * dilation), at);
+    });
     return best;
 }
 
-// One window with rows of at least a vector.
+// One window whose rows have at least a vector of taps.
 template <class T, class I>
-inline Maximum<T, I, 1> max_long_window(const Windows& g, const T* x, const Reach& d, const Reach& h, idx lo, idx hi) {
+inline void max_long_window(const WindowRows& rows, const T* x, idx count, T* y, I* argmax, idx start) {
     constexpr int L = LANES<T>;
     typename Maximum<T, I, L>::Index lane;
     for (int i = 0; i < L; i++) lane[i] = i;
-    const idx first = g.row(d, h, d.lo, h.lo) + lo;
-    Maximum<T, I, L> best{load(x + first), (I)first + lane};
-    for (idx td = d.lo; td < d.hi; td++)
-        for (idx th = h.lo; th < h.hi; th++) {
-            const idx row = g.row(d, h, td, th);
-            for (idx t = lo; t < hi; t += L) {
-                const idx at = row + std::min(t, hi - L);
-                best.meet(load(x + at), (I)at + lane);
-            }
+    Maximum<T, I, L> best{load(x + rows.first), (I)rows.first + lane};
+    rows.each([&](idx row) {
+        for (idx t = 0; t < count; t += L) {
+            const idx at = row + std::min(t, count - L);
+            best.meet(load(x + at), (I)at + lane);
         }
+    });
     T value = best.value[0];
     I at = best.at[0];
     for (int i = 1; i < L; i++) {
@@ -61,78 +56,85 @@ inline Maximum<T, I, 1> max_long_window(const Windows& g, const T* x, const Reac
         const bool nan = v != v, later = best.at[i] > at;
         if (nan ? value == value || later : v > value || (v == value && !later)) value = v, at = best.at[i];
     }
-    return {value - typename Maximum<T, I, 1>::V{}, at - typename Maximum<T, I, 1>::Index{}};
+    *y = value;
+    if (argmax) *argmax = at + (I)start;
 }
 
-template <class T, class I, int STEP, int WIDTH>
-inline void max_row(const Windows& g, const T* plane, const Reach& d, const Reach& h, T* y, I* argmax) {
-    const idx step = STEP ? STEP : g.stride[2];
-    const auto columns = [&](auto lanes, auto width, idx j, idx lo, idx hi) {
+template <class T, class I, int STEP>
+inline void max_row(const Windows& g, const T* plane, const WindowRows& rows, T* y, I* argmax) {
+    const idx step = STEP ? STEP : g.stride[2], dilation = g.dilation[2], before = g.before[2];
+    // `count` taps from tap `lo` on
+    const auto columns = [=](auto lanes, idx j, idx lo, idx count) {
         constexpr int L = lanes;
-        const idx start = j * step - g.before[2];
-        const auto best = max_windows<T, I, L, width>(
-            g, d, h, lo, hi, [&](idx at) { return load_strided<T, L, STEP>(plane + start + at, step); });
+        const idx start = j * step - before + lo * dilation;
+        const T* x = plane + start;
+        const auto best = max_windows<T, I, L, 0>(
+            rows, count, dilation, [=](idx at) { return load_strided<T, L, STEP>(x + at, step); });
         *(typename VecOf<T, L>::type*)(y + j) = best.value;
         if (argmax)
             for (int i = 0; i < L; i++) argmax[j + i] = best.at[i] + (I)(start + i * step);
     };
-    if (g.few_long(LANES<T>)) {
-        for (idx j = 0; j < g.out[2]; j++) {
-            const Reach& w = g.reach[2][j];
-            if (w.hi - w.lo < LANES<T>) {
-                columns(Constant<1>{}, Constant<0>{}, j, w.lo, w.hi);
-                continue;
-            }
-            const auto best = max_long_window<T, I>(g, plane + w.start, d, h, w.lo, w.hi);
-            y[j] = best.value[0];
-            if (argmax) argmax[j] = best.at[0] + (I)w.start;
-        }
-        return;
-    }
-    const auto border = [&](idx j) { columns(Constant<1>{}, Constant<0>{}, j, g.reach[2][j].lo, g.reach[2][j].hi); };
-    for (idx j = 0; j < g.inner_lo; j++) border(j);
-    cover<T>(g.inner_lo, g.inner_hi, [&](auto lanes, idx j) { columns(lanes, Constant<WIDTH>{}, j, 0, g.window[2]); });
-    for (idx j = g.inner_hi; j < g.out[2]; j++) border(j);
+    const auto column = [&](idx j) {
+        const Reach& w = g.reach[2][j];
+        if (g.long_rows && w.hi - w.lo >= LANES<T>)
+            max_long_window(rows, plane + w.start + w.lo, w.hi - w.lo, y + j, argmax ? argmax + j : nullptr, w.start + w.lo);
+        else
+            columns(Constant<1>{}, j, w.lo, w.hi - w.lo);
+    };
+    for (idx j = 0; j < g.inner_lo; j++) column(j);
+    cover<T>(g.inner_lo, g.inner_hi, [&](auto lanes, idx j) { columns(lanes, j, 0, g.window[2]); });
+    for (idx j = g.inner_hi; j < g.out[2]; j++) column(j);
 }
 
-template <class T, class I, int STEP, int WIDTH>
+template <class T, class I, int STEP>
 void max_pool_first(const Windows& g, const T* x, T* y, I* argmax, idx begin, idx end) {
     RowCursor at(g, begin);
     for (idx row = begin; row < end; row++, at.next())
-        max_row<T, I, STEP, WIDTH>(g, x + at.plane * g.pixels(), g.reach[0][at.d], g.reach[1][at.h],
-                                   y + row * g.out[2], argmax ? argmax + row * g.out[2] : nullptr);
+        max_row<T, I, STEP>(g, x + at.plane * g.pixels(), g.rows_of(at.d, at.h), y + row * g.out[2],
+                                   argmax ? argmax + row * g.out[2] : nullptr);
+}
+
+template <class T, class I, int WIDTH>
+inline void max_pixel(const WindowRows& rows, const T* x, idx channels, idx count, idx dilation, I start, T* y, I* argmax) {
+    cover<T>(0, channels, [=](auto lanes, idx c) {
+        typedef typename VecOf<T, lanes>::type V;
+        auto best = max_windows<T, I, lanes, WIDTH>(rows, count, dilation,
+                                                    [=](idx at) { return *(const V*)(x + at * channels + c); });
+        *(V*)(y + c) = best.value;
+        if (argmax) *(typename VecOf<I, lanes>::type*)(argmax + c) = best.at + start;
+    });
 }
 
 template <class T, class I, int WIDTH>
 void max_pool_last(const Windows& g, const T* x, T* y, I* argmax, idx begin, idx end) {
-    RowCursor row(g, begin);
-    for (idx to = begin * g.out[2] * g.c; to < end * g.out[2] * g.c; row.next())
-        for (idx j = 0; j < g.out[2]; j++, to += g.c) {
-            const Reach &d = g.reach[0][row.d], &h = g.reach[1][row.h], &w = g.reach[2][j];
-            const T* image = x + (row.plane * g.pixels() + w.start) * g.c;
-            const auto channels = [&](auto lanes, auto width, idx c) {
-                typedef typename VecOf<T, lanes>::type V;
-                auto best = max_windows<T, I, lanes, width>(
-                    g, d, h, w.lo, w.hi, [&](idx at) { return *(const V*)(image + at * g.c + c); });
-                *(V*)(y + to + c) = best.value;
-                if (argmax) *(typename VecOf<I, lanes>::type*)(argmax + to + c) = best.at + (I)w.start;
+    RowCursor at(g, begin);
+    const idx channels = g.c, dilation = g.dilation[2];
+    for (idx row = begin; row < end; row++, at.next()) {
+        const WindowRows rows = g.rows_of(at.d, at.h);
+        const T* image = x + at.plane * g.pixels() * channels;
+        for (idx j = 0; j < g.out[2]; j++) {
+            const Reach w = g.reach[2][j];
+            const idx to = (row * g.out[2] + j) * channels, start = w.start + w.lo * dilation, count = w.hi - w.lo;
+            const auto pixel = [&](auto width) {
+                max_pixel<T, I, width>(rows, image + start * channels, channels, count, dilation, (I)start, y + to,
+                                       argmax ? argmax + to : nullptr);
             };
-            if (j >= g.inner_lo && j < g.inner_hi)
-                cover<T>(0, g.c, [&](auto lanes, idx c) { channels(lanes, Constant<WIDTH>{}, c); });
+            if (count == WIDTH)
+                pixel(Constant<WIDTH>{});
             else
-                cover<T>(0, g.c, [&](auto lanes, idx c) { channels(lanes, Constant<0>{}, c); });
+                pixel(Constant<0>{});
         }
+    }
 }
 
-// 4 operations a tap: two comparisons, two selections.
 template <class T, class I> void max_pool(const Geometry& geometry, const T* x, T* y, I* argmax, int threads) {
-    const Windows g(geometry);
-    parallel_rows(g.rows(), threads, 4.0 * g.planes() * g.out_pixels() * g.taps(), [&](idx begin, idx end) {
-        with_constant(g.window[2], [&](auto width) {
-            if (g.channels_last) return max_pool_last<T, I, width>(g, x, y, argmax, begin, end);
-            with_constant(g.stride[2],
-                          [&](auto step) { max_pool_first<T, I, step, width>(g, x, y, argmax, begin, end); });
-        });
+    const Windows g(geometry, LANES<T>);
+    const double flops = 4.0 * g.planes() * g.out_pixels() * g.taps();  // a tap: two comparisons, two selections
+    parallel_rows(g.rows(), threads, flops, [&](idx begin, idx end) {
+        if (g.channels_last)
+            with_constant<2>(g.window[2], [&](auto width) { max_pool_last<T, I, width>(g, x, y, argmax, begin, end); });
+        else
+            with_constant<1>(g.stride[2], [&](auto step) { max_pool_first<T, I, step>(g, x, y, argmax, begin, end); });
     });
 }
 

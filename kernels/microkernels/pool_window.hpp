@@ -15,13 +15,23 @@ struct Reach {
     idx start, lo, hi;
 };
 
+// The rows of a window that are inside, by flat index in the plane; a step apart along depth and height.
+struct WindowRows {
+    idx first, depths, depth_step, heights, height_step;
+    template <class Body> void each(Body body) const {
+        for (idx d = 0, z = first; d < depths; d++, z += depth_step)
+            for (idx h = 0, row = z; h < heights; h++, row += height_step) body(row);
+    }
+};
+
 // A pooling's windows, worked out once a call.
 struct Windows : Geometry {
     std::vector<Reach> reach[3];  // by output position
-    idx inner_lo, inner_hi;       // output columns whose windows are inside the width
+    idx inner_lo, inner_hi;       // output columns that vectors cover: their windows are inside the width
+    bool long_rows;               // vectors run over taps instead: these are many, and outputs too few to fill one
     int joined = 0;               // axes that joined others, innermost first
 
-    explicit Windows(const Geometry& g) : Geometry(g) {
+    Windows(const Geometry& g, idx lanes) : Geometry(g) {
         join_axes();
         for (int a = 0; a < 3; a++)
             for (idx o = 0; o < out[a]; o++) {
@@ -32,14 +42,17 @@ struct Windows : Geometry {
         const idx room = size[2] - (window[2] - 1) * dilation[2] + before[2];
         inner_hi = room > 0 ? std::min(out[2], ceil_div(room, stride[2])) : 0;
         inner_lo = std::min(ceil_div(before[2], stride[2]), inner_hi);
+        long_rows = out[2] < lanes && window[2] >= 2 * lanes && dilation[2] == 1;
+        if (long_rows) inner_lo = inner_hi = out[2];
     }
 
-    // Flat index in the plane, from the window's first column, of its row (td, th).
-    idx row(const Reach& d, const Reach& h, idx td, idx th) const {
-        return ((d.start + td * dilation[0]) * size[1] + h.start + th * dilation[1]) * size[2];
+    // The window rows of output row (d, h).
+    WindowRows rows_of(idx d, idx h) const {
+        const Reach &rd = reach[0][d], &rh = reach[1][h];
+        const idx z = rd.start + rd.lo * dilation[0], y = rh.start + rh.lo * dilation[1];
+        return {(z * size[1] + y) * size[2], rd.hi - rd.lo, dilation[0] * size[1] * size[2], rh.hi - rh.lo,
+                dilation[1] * size[2]};
     }
-    // Vectors run over the taps where they are many and outputs are too few to fill one.
-    bool few_long(idx lanes) const { return out[2] < lanes && window[2] >= 2 * lanes && dilation[2] == 1; }
     idx planes() const { return n * c; }
     idx rows() const { return n * (channels_last ? 1 : c) * out[0] * out[1]; }
 
@@ -82,14 +95,11 @@ template <class T, int L = LANES<T>, class Body> inline void cover(idx begin, id
 
 template <int V> using Constant = std::integral_constant<int, V>;
 
-// Calls body(Constant<S>) with S the value where it is 1 to 3, else 0: small windows and strides get their own code.
-template <class Body> inline void with_constant(idx value, Body body) {
-    switch (value) {
-        case 1: return body(Constant<1>{});
-        case 2: return body(Constant<2>{});
-        case 3: return body(Constant<3>{});
-        default: return body(Constant<0>{});
-    }
+// Calls body(Constant<V>) with V the value if it is LOW or LOW + 1, else 0: common sizes get code of their own.
+template <int LOW, class Body> inline void with_constant(idx value, Body body) {
+    if (value == LOW) return body(Constant<LOW>{});
+    if (value == LOW + 1) return body(Constant<LOW + 1>{});
+    body(Constant<0>{});
 }
 
 // Elements p[0], p[step], ..., p[(L - 1) * step]; STEP is the step where it is known, else 0. Reads nothing past them.

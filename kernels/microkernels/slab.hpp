@@ -1,4 +1,4 @@
-// A slab: some rows of an image for one vector of channels, [row][pixel][lane], whatever the image's layout.
+// A slab: some rows of an image for some vectors of channels, [vector][row][pixel][lane], whatever its layout.
 #pragma once
 #include <algorithm>
 
@@ -22,6 +22,7 @@ template <class T> struct Image {
 // A window on an image: rows h + step_h * i and columns w + step_w * j, channels [c, c + lanes).
 struct Window {
     idx image, h, w, step_h, step_w, rows, columns, c, lanes;
+    idx vectors(int lanes_of) const { return ceil_div<idx>(lanes, lanes_of); }
 };
 
 // The part [lo, hi) of `count` positions first + step * i that lies in [0, size).
@@ -35,43 +36,56 @@ template <class T> void load_slab(const Image<const T>& x, const Window& win, T*
     idx top, bottom, lo, hi;
     clip(win.h, win.step_h, win.rows, x.height, &top, &bottom);
     clip(win.w, win.step_w, win.columns, x.width, &lo, &hi);
-    const bool filled = top == 0 && bottom == win.rows && lo == 0 && hi == win.columns && win.lanes == L;
-    if (!filled) std::fill(slab, slab + win.rows * win.columns * L, T(0));
+    const idx vectors = win.vectors(L), plane = win.rows * win.columns * L, whole = win.lanes / L, rest = win.lanes % L;
+    const bool filled = top == 0 && bottom == win.rows && lo == 0 && hi == win.columns && rest == 0;
+    if (!filled) std::fill(slab, slab + vectors * plane, T(0));
     for (idx i = top; i < bottom; i++) {
         T* to = slab + (i * win.columns + lo) * L;
         const T* from = x.at + x.offset(win.image, win.h + i * win.step_h, win.w + lo * win.step_w, win.c);
         if (x.channels_last) {
             const idx step = win.step_w * x.channels;
-            if (win.lanes == L)
-                for (idx j = lo; j < hi; j++, to += L, from += step) store(to, load(from));
+            for (idx j = lo; j < hi; j++, to += L, from += step) {
+                for (idx v = 0; v < whole; v++) store(to + v * plane, load(from + v * L));
+                if (rest) store(to + whole * plane, load_part(from + whole * L, rest));
+            }
+            continue;
+        }
+        for (idx l = 0; l < win.lanes; l += L, to += plane, from += L * x.plane()) {
+            const idx lanes = std::min<idx>(L, win.lanes - l);
+            if (win.step_w == 1)
+                transpose(from, x.plane(), lanes, hi - lo, to, L);
             else
-                for (idx j = lo; j < hi; j++, to += L, from += step) store(to, load_part(from, win.lanes));
-        } else if (win.step_w == 1) {
-            transpose(from, x.plane(), win.lanes, hi - lo, to, L);
-        } else {
-            for (idx l = 0; l < win.lanes; l++)
-                for (idx j = 0; j < hi - lo; j++) to[j * L + l] = from[l * x.plane() + j * win.step_w];
+                for (idx c = 0; c < lanes; c++)
+                    for (idx j = 0; j < hi - lo; j++) to[j * L + c] = from[c * x.plane() + j * win.step_w];
         }
     }
 }
 
-// The part of the slab that lies in the image is written; `pitch` is the slab's columns.
+// The part of the slab that lies in the image is written.
 template <class T> void store_slab(const Image<T>& y, const Window& win, const T* slab) {
     constexpr int L = LANES<T>;
     idx top, bottom, lo, hi;
     clip(win.h, win.step_h, win.rows, y.height, &top, &bottom);
     clip(win.w, win.step_w, win.columns, y.width, &lo, &hi);
+    const idx plane = win.rows * win.columns * L, whole = win.lanes / L, rest = win.lanes % L;
     for (idx i = top; i < bottom; i++) {
         const T* from = slab + (i * win.columns + lo) * L;
         T* to = y.at + y.offset(win.image, win.h + i * win.step_h, win.w + lo * win.step_w, win.c);
         if (y.channels_last) {
             const idx step = win.step_w * y.channels;
-            for (idx j = lo; j < hi; j++, from += L, to += step) copy_run(to, from, win.lanes);
-        } else if (win.step_w == 1) {
-            transpose(from, L, hi - lo, win.lanes, to, y.plane());
-        } else {
-            for (idx l = 0; l < win.lanes; l++)
-                for (idx j = 0; j < hi - lo; j++) to[l * y.plane() + j * win.step_w] = from[j * L + l];
+            for (idx j = lo; j < hi; j++, from += L, to += step) {
+                for (idx v = 0; v < whole; v++) store(to + v * L, load(from + v * plane));
+                if (rest) store_part(to + whole * L, load(from + whole * plane), rest);
+            }
+            continue;
+        }
+        for (idx l = 0; l < win.lanes; l += L, from += plane, to += L * y.plane()) {
+            const idx lanes = std::min<idx>(L, win.lanes - l);
+            if (win.step_w == 1)
+                transpose(from, L, hi - lo, lanes, to, y.plane());
+            else
+                for (idx c = 0; c < lanes; c++)
+                    for (idx j = 0; j < hi - lo; j++) to[c * y.plane() + j * win.step_w] = from[j * L + c];
         }
     }
 }
