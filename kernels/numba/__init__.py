@@ -28,12 +28,13 @@ def lazily(module: str, function: str) -> Callable[..., Any]:
     return call
 
 
-ALGORITHMS = ("im2col", "direct")
+ALGORITHMS = ("blocked", "im2col", "direct")
 
 
 def kernel(algorithm: str) -> Kernel:
     passes = {name: lazily(algorithm, name) for name in CONV_PASSES}
-    passes |= {name: lazily("pool", name) for name in POOL_PASSES}
+    if algorithm in ("im2col", "direct"):
+        passes |= {name: lazily("pool", name) for name in POOL_PASSES}
     return Kernel(f"numba.{algorithm}", passes)
 
 

@@ -281,3 +281,11 @@ def panel_start(panel, panels, columns, L):
     """The first column of a panel: vectors are dealt evenly, so that 4 are 2 + 2 and not 3 + 1."""
     vectors = (columns + L - 1) // L
     return min(columns, L * (panel * (vectors // panels) + min(panel, vectors % panels)))
+
+
+@inline
+def panel_width(columns, L):
+    """Columns of a panel, whole vectors: the fewest panels of at most NV, and these as even as can be."""
+    vectors = (columns + L - 1) // L
+    panels = (vectors + NV - 1) // NV
+    return (vectors + panels - 1) // panels * L
