@@ -66,29 +66,33 @@ def lines_first(spec: ConvSpec, a: Array, axis: int) -> Array:
     return np.moveaxis(a, axis + (1 if spec.channels_last else 2), 0)
 
 
-def source(mode: str, i: int, position: Array) -> Array:
-    """The element of an axis of `i` that the border repeats at `position`, counted from the axis' start."""
-    if mode == "replicate":
-        return np.clip(position, 0, i - 1)
-    if mode == "circular":
-        return position % i
-    mirrored = np.abs(position)
-    return np.where(mirrored < i, mirrored, 2 * (i - 1) - mirrored)
-
-
-def border(spec: ConvSpec, axis: int, start: int, stop: int) -> Iterator[tuple[slice, Array]]:
+def border(
+    spec: ConvSpec, axis: int, start: int, stop: int, origin: int
+) -> Iterator[tuple[slice, slice | Array]]:
     """The border lines among the padded lines [start, stop), and the input lines they repeat.
 
-    Counted from `start` on the one side, from the input's own start on the other; before the input and after
-    it, so that (replicate aside) no line is repeated twice in one piece.
+    The former are counted from `start`, the latter so that the input's first line is `origin`. Those before and
+    after the input come apart, so that (replicate aside) no line is repeated twice in one piece.
     """
     i, (before, _) = spec.size[axis], spec.padding[axis]
     for low, high in ((start, min(stop, before)), (max(start, before + i), stop)):
         if low < high:
             yield (
                 slice(low - start, high - start),
-                source(spec.padding_mode, i, np.arange(low, high) - before),
+                repeated(spec.padding_mode, i, low - before, high - before, origin),
             )
+
+
+def repeated(mode: str, i: int, low: int, high: int, origin: int) -> slice | Array:
+    """The lines of an axis of `i` that the border repeats at [low, high), counted from the input's first."""
+    if mode == "replicate":
+        edge = origin if low < 0 else origin + i - 1
+        return slice(edge, edge + 1)
+    position = np.arange(low, high)
+    if mode == "circular":
+        return origin + position % i
+    mirrored = np.abs(position)
+    return origin + np.where(mirrored < i, mirrored, 2 * (i - 1) - mirrored)
 
 
 def shared(spec: ConvSpec, start: int, stop: int) -> tuple[slice, slice]:
@@ -108,12 +112,12 @@ def pad(spec: ConvSpec, band: Band, x: Array) -> Array:
     columns = interior(spec)
     inside, there = shared(spec, start, stop)
     lines[(inside, *columns)] = given[there]
-    for at, repeated in border(spec, 0, start, stop):
-        lines[(at, *columns)] = given[repeated]
+    for at, source in border(spec, 0, start, stop, 0):
+        lines[(at, *columns)] = given[source]
     for axis in range(1, spec.ndim):
-        lines, before = lines_first(spec, padded, axis), spec.padding[axis][0]
-        for at, repeated in border(spec, axis, 0, band.inner.size[axis]):
-            lines[at] = lines[before + repeated]
+        lines = lines_first(spec, padded, axis)
+        for at, source in border(spec, axis, 0, band.inner.size[axis], spec.padding[axis][0]):
+            lines[at] = lines[source]
     return padded
 
 
@@ -126,25 +130,22 @@ def interior(spec: ConvSpec) -> tuple[slice, ...]:
 def fold(spec: ConvSpec, band: Band, dpadded: Array, dx: Array) -> None:
     """Add the gradient of a band's padded input to dx: that of a border element to the one it repeats."""
     for axis in range(1, spec.ndim):
-        lines, before = lines_first(spec, dpadded, axis), spec.padding[axis][0]
-        for at, repeated in border(spec, axis, 0, band.inner.size[axis]):
-            add_lines(lines, before + repeated, lines[at])
+        lines = lines_first(spec, dpadded, axis)
+        for at, source in border(spec, axis, 0, band.inner.size[axis], spec.padding[axis][0]):
+            add_lines(lines, source, lines[at])
     start = band.first * spec.stride[0]
     stop = start + band.inner.size[0]
     lines = lines_first(spec, dpadded, 0)[(slice(None), *interior(spec))]
     target = lines_first(spec, dx[band.images], 0)
     inside, there = shared(spec, start, stop)
     target[there] += lines[inside]
-    for at, repeated in border(spec, 0, start, stop):
-        add_lines(target, repeated, lines[at])
+    for at, source in border(spec, 0, start, stop, 0):
+        add_lines(target, source, lines[at])
 
 
-def add_lines(target: Array, at: Array, lines: Array) -> None:
-    """target[at] += lines, where `at` is all different or all the same."""
-    if at[0] == at[-1]:
-        target[at[0]] += lines.sum(0)
-    else:
-        target[at] += lines
+def add_lines(target: Array, source: slice | Array, lines: Array) -> None:
+    """target[source] += lines, where a slice is one line that all of them repeat."""
+    target[source] += lines.sum(0, keepdims=True) if isinstance(source, slice) else lines
 
 
 def part(spec: ConvSpec, band: Band, y: Array) -> Array:
