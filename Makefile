@@ -5,8 +5,12 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 SOURCES = pyproject.toml setup.py $(wildcard kernels/cython/*.p* kernels/microkernels/*.hpp)
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
-# What a test process must not inherit, and what a checked build must have.
+# The installs of these commands fail where the kernels do not compile; a user's falls back to pure Python.
 CHECKED = FASTCONV_REQUIRE_COMPILED=1
+# How long the proofs run; CI asks for less.
+CASES ?= 20000
+CALLS ?= 10000
+PROFILE ?= ci
 
 .PHONY: help digits test lint format types wheel bench install-test sanitize fuzz coverage leaks clean
 .DEFAULT_GOAL := help
@@ -43,16 +47,16 @@ install-test: $(VENV)/tools ## install in clean environments: sdist and wheel, e
 	PYTHON=$(PYTHON) BIN=$(abspath $(BIN)) .ci/install-test
 
 coverage: $(VENV)/installed ## run the tests with Numba's JIT off and require 95% of the Python lines
-	BIN=$(abspath $(BIN)) .ci/coverage
+	BIN=$(abspath $(BIN)) PROFILE=$(PROFILE) .ci/coverage
 
-sanitize: ## run the kernel tests under AddressSanitizer, UndefinedBehaviorSanitizer and Cython's bounds checks
-	PYTHON=$(PYTHON) .ci/sanitize
+sanitize: $(VENV)/tools ## run the kernel tests under AddressSanitizer, UndefinedBehaviorSanitizer and Cython's bounds checks
+	BIN=$(abspath $(BIN)) PROFILE=$(PROFILE) .ci/sanitize
 
-fuzz: $(VENV)/installed ## call the public functions with 20,000 random and hostile problems
-	$(BIN)/python tests/fuzz.py --cases 20000
+fuzz: $(VENV)/installed ## call the public functions with random and hostile problems
+	$(BIN)/python tests/fuzz.py --cases $(CASES)
 
 leaks: $(VENV)/installed ## check that 10,000 calls of every kernel leave no memory behind
-	$(BIN)/python tests/leaks.py --calls 10000
+	$(BIN)/python tests/leaks.py --calls $(CALLS)
 
 clean: ## remove what the other commands made
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks htmlcov
@@ -68,6 +72,6 @@ $(VENV)/installed: $(VENV)/python $(SOURCES)
 	$(CHECKED) $(PIP) --editable '.[all,test]'
 	@touch $@
 
-$(VENV)/tools: $(VENV)/installed
-	$(PIP) '.[lint]' --dry-run > /dev/null && $(PIP) ruff mypy build
+$(VENV)/tools: $(VENV)/installed .ci/tools.txt
+	$(PIP) --requirement .ci/tools.txt
 	@touch $@

@@ -14,6 +14,9 @@ from hypothesis import HealthCheck, Verbosity, settings
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 settings.register_profile("ci", deadline=None, max_examples=30, derandomize=True, suppress_health_check=QUIET)
 settings.register_profile("dev", deadline=None, max_examples=20, suppress_health_check=QUIET)
+settings.register_profile(
+    "short", deadline=None, max_examples=4, derandomize=True, suppress_health_check=QUIET
+)
 settings.register_profile("debug", deadline=None, max_examples=5, verbosity=Verbosity.verbose)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 

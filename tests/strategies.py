@@ -28,7 +28,7 @@ MOST_WORK = 300_000
 
 @st.composite
 def conv_specs(draw: st.DrawFn, dtype: Any = None, channels_last: bool | None = None) -> ConvSpec:
-    """A convolution of rank 1 to 3; half are 3x3 of unit stride, 1x1 or depthwise, which kernels single out."""
+    """A convolution of rank 1 to 3; half are 3x3 of unit stride, 1x1 or depthwise."""
     ndim = draw(st.sampled_from([2, 2, 1, 3]))
     kind = draw(st.sampled_from(["any", "any", "any", "3x3", "3x3", "1x1", "depthwise"]))
     channels_last = draw(st.booleans()) if channels_last is None else channels_last
