@@ -45,8 +45,8 @@ class Stage(NamedTuple):
 
 # For digits of 16x16 pixels, the paper's size.
 STAGES = (Stage(32, 5, 5, 2, 16.0, 5.0), Stage(150, 7, 5, 2, 4.0, 1.5))
-# What a winner adds, in units of its input. The paper has 1 to 16; with much more a plane is as strong after its
-# first win as after its hundredth, so that planes which learned early do not win everything.
+# What a winner adds, in units of its input. The paper has 1 to 16; with much more a plane is as strong after
+# its first win as after its hundredth, so that planes which learned early do not win everything.
 GAIN = 1e4
 # Side of the S-columns in which cells compete.
 COLUMN = 5
@@ -188,9 +188,8 @@ class CellLayer:
     def forward(self, x: Array) -> Array:
         """The C-cells' answers, (N, C, H, W) -> (N, planes, H', W')."""
         s = self.s_cells(x, self.energy(x))
-        blurred = conv2d(
-            s, self.blur, padding=self.stage.blur // 2, stride=self.stage.stride, groups=len(self.blur)
-        )
+        half, planes = self.stage.blur // 2, self.stage.planes
+        blurred = conv2d(s, self.blur, padding=half, stride=self.stage.stride, groups=planes)
         lateral = blurred.mean(1, keepdims=True)
         c = relu((1 + blurred) / (1 + lateral) - 1)
         saturated: Array = c / (0.5 + c)
