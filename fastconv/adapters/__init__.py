@@ -3,7 +3,7 @@
     with a.installed():    # or a.install() ... a.uninstall()
         ...                # the host's own API, with the host's own semantics
 
-`python -m fastconv.adapters` lists the hosts. An adapter's module imports its host; this package imports none.
+`python -m fastconv.adapters` lists the hosts. An adapter's module imports its host; this package does not.
 """
 
 from __future__ import annotations
