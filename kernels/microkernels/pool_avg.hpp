@@ -33,11 +33,11 @@ template <class T> struct Divisors {
 
 // Sums of L windows; rows, taps and `tap` as in max_windows.
 template <class T, int L, int WIDTH, class Tap>
-inline typename VecOf<T, L>::type sum_windows(const WindowRows& rows, idx count, idx dilation, Tap tap) {
-    typename VecOf<T, L>::type total = {};
+inline Run<T, L> sum_windows(const WindowRows& rows, idx count, idx dilation, Tap tap) {
+    Run<T, L> total = {};
     if (WIDTH) count = WIDTH;
     rows.each([&](idx row) {
-        typename VecOf<T, L>::type sum = {};
+        Run<T, L> sum = {};
         for (idx t = 0; t < count; t++) sum += tap(row + t * dilation);
         total += sum;
     });
@@ -60,7 +60,7 @@ template <class T, int STEP>
 inline void avg_row(const Windows& g, const T* plane, const WindowRows& rows, T row_divisor, const T* divisors, T* y) {
     const idx step = STEP ? STEP : g.stride[2], dilation = g.dilation[2], before = g.before[2];
     const auto columns = [=](auto lanes, idx j, idx lo, idx count) {
-        typedef typename VecOf<T, lanes>::type V;
+        typedef Run<T, lanes> V;
         const T* x = plane + j * step - before + lo * dilation;
         const V sum = sum_windows<T, lanes, 0>(
             rows, count, dilation, [=](idx at) { return load_strided<T, lanes, STEP>(x + at, step); });
@@ -89,7 +89,7 @@ void avg_pool_first(const Windows& g, const Divisors<T>& divisors, const T* x, T
 template <class T, int WIDTH>
 inline void avg_pixel(const WindowRows& rows, const T* x, idx channels, idx count, idx dilation, T divisor, T* y) {
     cover<T>(0, channels, [=](auto lanes, idx c) {
-        typedef typename VecOf<T, lanes>::type V;
+        typedef Run<T, lanes> V;
         const V sum = sum_windows<T, lanes, WIDTH>(rows, count, dilation,
                                                    [=](idx at) { return *(const V*)(x + at * channels + c); });
         *(V*)(y + c) = sum / divisor;

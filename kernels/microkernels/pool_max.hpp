@@ -9,15 +9,18 @@ namespace fastconv {
 
 // The maximum so far of L windows, and where it was.
 template <class T, class I, int L> struct Maximum {
-    typedef typename VecOf<T, L>::type V;
-    typedef typename VecOf<I, L>::type Index;
+    typedef Run<T, L> V;
+    typedef Run<I, L> Index;
     V value;
     Index at;
 
     void meet(V v, Index i) {
         const auto wins = (v > value) | (v != v);
         value = wins ? v : value;
-        at = __builtin_convertvector(wins, Index) ? i : at;
+        if constexpr (L == 1)
+            at = wins ? i : at;
+        else
+            at = __builtin_convertvector(wins, Index) ? i : at;
     }
 };
 
@@ -25,7 +28,7 @@ template <class T, class I, int L> struct Maximum {
 // from the windows' first taps.
 template <class T, class I, int L, int WIDTH, class Tap>
 inline Maximum<T, I, L> max_windows(const WindowRows& rows, idx count, idx dilation, Tap tap) {
-    typedef typename VecOf<I, L>::type Index;
+    typedef Run<I, L> Index;
     const Index step = (I)dilation - Index{};
     if (WIDTH) count = WIDTH;
     Maximum<T, I, L> best{tap(rows.first), (I)rows.first - Index{}};
@@ -40,8 +43,7 @@ inline Maximum<T, I, L> max_windows(const WindowRows& rows, idx count, idx dilat
 template <class T, class I>
 inline void max_long_window(const WindowRows& rows, const T* x, idx count, T* y, I* argmax, idx start) {
     constexpr int L = LANES<T>;
-    typename Maximum<T, I, L>::Index lane;
-    for (int i = 0; i < L; i++) lane[i] = i;
+    const Run<I, L> lane = multiples<I, L>(1);
     Maximum<T, I, L> best{load(x + rows.first), (I)rows.first + lane};
     rows.each([&](idx row) {
         for (idx t = 0; t < count; t += L) {
@@ -70,9 +72,8 @@ inline void max_row(const Windows& g, const T* plane, const WindowRows& rows, T*
         const T* x = plane + start;
         const auto best = max_windows<T, I, L, 0>(
             rows, count, dilation, [=](idx at) { return load_strided<T, L, STEP>(x + at, step); });
-        *(typename VecOf<T, L>::type*)(y + j) = best.value;
-        if (argmax)
-            for (int i = 0; i < L; i++) argmax[j + i] = best.at[i] + (I)(start + i * step);
+        *(Run<T, L>*)(y + j) = best.value;
+        if (argmax) *(Run<I, L>*)(argmax + j) = best.at + ((I)start + multiples<I, L>((I)step));
     };
     const auto column = [&](idx j) {
         const Reach& w = g.reach[2][j];
@@ -97,11 +98,11 @@ void max_pool_first(const Windows& g, const T* x, T* y, I* argmax, idx begin, id
 template <class T, class I, int WIDTH>
 inline void max_pixel(const WindowRows& rows, const T* x, idx channels, idx count, idx dilation, I start, T* y, I* argmax) {
     cover<T>(0, channels, [=](auto lanes, idx c) {
-        typedef typename VecOf<T, lanes>::type V;
+        typedef Run<T, lanes> V;
         auto best = max_windows<T, I, lanes, WIDTH>(rows, count, dilation,
                                                     [=](idx at) { return *(const V*)(x + at * channels + c); });
         *(V*)(y + c) = best.value;
-        if (argmax) *(typename VecOf<I, lanes>::type*)(argmax + c) = best.at + start;
+        if (argmax) *(Run<I, lanes>*)(argmax + c) = best.at + start;
     });
 }
 

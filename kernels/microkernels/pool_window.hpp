@@ -93,6 +93,24 @@ template <class T, int L = LANES<T>, class Body> inline void cover(idx begin, id
     for (idx i = begin; i < end; i += L) body(std::integral_constant<int, L>{}, std::min(i, end - L));
 }
 
+// L elements: a vector, or one plain element, for which compilers have better code than for a vector of one.
+template <class T, int L> struct RunOf : VecOf<T, L> {};
+template <class T> struct RunOf<T, 1> {
+    typedef T type;
+};
+template <class T, int L> using Run = typename RunOf<T, L>::type;
+
+// 0, step, 2 step, ...
+template <class I, int L> inline Run<I, L> multiples(I step) {
+    if constexpr (L == 1) {
+        return 0;
+    } else {
+        Run<I, L> lane;
+        for (int i = 0; i < L; i++) lane[i] = i;
+        return lane * step;
+    }
+}
+
 template <int V> using Constant = std::integral_constant<int, V>;
 
 // Calls body(Constant<V>) with V the value if it is LOW or LOW + 1, else 0: common sizes get code of their own.
@@ -103,20 +121,22 @@ template <int LOW, class Body> inline void with_constant(idx value, Body body) {
 }
 
 // Elements p[0], p[step], ..., p[(L - 1) * step]; STEP is the step where it is known, else 0. Reads nothing past them.
-template <class T, int L, int STEP> inline typename VecOf<T, L>::type load_strided(const T* p, idx step) {
-    typedef typename VecOf<T, L>::type V;
+template <class T, int L, int STEP> inline Run<T, L> load_strided(const T* p, idx step) {
+    typedef Run<T, L> V;
     typedef std::conditional_t<sizeof(T) == 4, int32_t, int64_t> I;
-    if constexpr (STEP == 1 || L == 1) return *(const V*)p;
-    if constexpr (STEP == 2) {
+    if constexpr (STEP == 1 || L == 1) {
+        return *(const V*)p;
+    } else if constexpr (STEP == 2) {
         typedef T Full __attribute__((vector_size(L * sizeof(T))));
         typedef I Index __attribute__((vector_size(L * sizeof(T))));
         Index even;
         for (int i = 0; i < L; i++) even[i] = 2 * i < L ? 2 * i : 2 * i + 1;
         return (V)__builtin_shuffle((Full) * (const V*)p, (Full) * (const V*)(p + L - 1), even);
+    } else {
+        V v;
+        for (int i = 0; i < L; i++) v[i] = p[i * step];
+        return v;
     }
-    V v;
-    for (int i = 0; i < L; i++) v[i] = p[i * (STEP ? STEP : step)];
-    return v;
 }
 
 // body(first row, last row) over pieces of all rows, of `flops` in all.
