@@ -61,7 +61,6 @@ from fastconv.ops.global_pool import (
     global_avg_pool_grad,
     global_max_pool,
     global_max_pool_grad,
-    global_spec,
 )
 from fastconv.ops.lp_pool import (
     lp_pool1d,
@@ -161,7 +160,6 @@ __all__ = [
     "global_avg_pool_grad",
     "global_max_pool",
     "global_max_pool_grad",
-    "global_spec",
     "kernels",
     "lp_pool1d",
     "lp_pool1d_grad",

@@ -71,8 +71,8 @@ def border(
 ) -> Iterator[tuple[slice, slice | Array]]:
     """The border lines among the padded lines [start, stop), and the input lines they repeat.
 
-    The former are counted from `start`, the latter so that the input's first line is `origin`. Those before and
-    after the input come apart, so that (replicate aside) no line is repeated twice in one piece.
+    The former count from `start`, the latter so that the input's first line is `origin`. Those before and
+    those after the input come apart, so that (replicate aside) no line is repeated twice in one piece.
     """
     i, (before, _) = spec.size[axis], spec.padding[axis]
     for low, high in ((start, min(stop, before)), (max(start, before + i), stop)):
