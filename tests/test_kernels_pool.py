@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -134,13 +135,9 @@ LARGE = {
 }
 
 
-@LAYOUTS
-@DTYPES
-@pytest.mark.parametrize("problem", LARGE)
-@pytest.mark.parametrize("name", kernels_with("max_pool"))
-def test_large_poolings_on_any_number_of_threads(
-    name: str, problem: str, dtype: Any, channels_last: bool, many_threads: None
-) -> None:
+@cache
+def large_case(problem: str, dtype: Any, channels_last: bool) -> tuple[Any, ...]:
+    """(spec, x, dy, y, argmax, gradients) of whole numbers."""
     p: dict[str, Any] = {"n": 2, **LARGE[problem]}
     n, c, size, window = (p.pop(key) for key in ("n", "c", "size", "window"))
     shape = (n, *size, c) if channels_last else (n, c, *size)
@@ -148,17 +145,27 @@ def test_large_poolings_on_any_number_of_threads(
     spec = pool_spec(f"pool{len(size)}d", shape, window, np.dtype(dtype), layout=layout, **p)
     rng = np.random.default_rng(3)
     x, dy = integers(rng, spec.x_shape, dtype), integers(rng, spec.y_shape, dtype)
-    expected, at = max_pool(REFERENCE, spec, x)
-    routed = max_pool_grad(REFERENCE, spec, dy, at)
+    y, argmax = max_pool(REFERENCE, spec, x)
+    return spec, x, dy, y, argmax, max_pool_grad(REFERENCE, spec, dy, argmax)
+
+
+@LAYOUTS
+@DTYPES
+@pytest.mark.parametrize("problem", LARGE)
+@pytest.mark.parametrize("name", kernels_with("max_pool"))
+def test_large_poolings_on_any_number_of_threads(
+    name: str, problem: str, dtype: Any, channels_last: bool, many_threads: None
+) -> None:
+    spec, x, dy, right, at, routed = large_case(problem, dtype, channels_last)
     kernel = KERNELS[name]
-    mean = avg_pool(kernel, spec, x)
+    mean, share = avg_pool(kernel, spec, x), avg_pool_grad(kernel, spec, dy)
+    assert_within_bound(
+        kernel, share, oracle("avg_pool_grad", spec, dy), oracle("avg_pool_grad", spec, abs(dy))
+    )
     for threads in (1, 2, 7):
         y, argmax = max_pool(kernel, spec, x, threads=threads)
-        np.testing.assert_array_equal(y, expected)
+        np.testing.assert_array_equal(y, right)
         np.testing.assert_array_equal(argmax, at)
         np.testing.assert_array_equal(max_pool_grad(kernel, spec, dy, at, threads=threads), routed)
         np.testing.assert_array_equal(avg_pool(kernel, spec, x, threads=threads), mean)
-        share = avg_pool_grad(kernel, spec, dy, threads=threads)
-        assert_within_bound(
-            kernel, share, oracle("avg_pool_grad", spec, dy), oracle("avg_pool_grad", spec, abs(dy))
-        )
+        np.testing.assert_array_equal(avg_pool_grad(kernel, spec, dy, threads=threads), share)
