@@ -16,6 +16,7 @@ from types import FunctionType
 from typing import Any, NamedTuple
 
 import fastconv
+from fastconv.ops.errors import UnsupportedProblem
 
 
 class MissingHost(ImportError):
@@ -140,6 +141,26 @@ def require(host: Host) -> Any:
     raise MissingHost(f"this adapter needs {host.name}, which is not installed: {remedy}")
 
 
+def or_else(fast: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
+    """`fast`, and `original` for what it refuses: fastconv's functions raise before any work."""
+
+    @wraps(original)
+    def call(*args: Any, **options: Any) -> Any:
+        try:
+            return fast(*args, **options)
+        except (ValueError, TypeError):
+            return original(*args, **options)
+
+    return call
+
+
+def by_rank(name: str, rank: int) -> Any:
+    """``fc.conv2d`` for "conv{}d" and 2 spatial axes; UnsupportedProblem where there is none."""
+    if not 1 <= rank <= 3:
+        raise UnsupportedProblem(f"{name.format('N')}: {rank} spatial axes: fastconv has 1, 2 and 3")
+    return getattr(fastconv, name.format(rank))
+
+
 @contextmanager
 def count_calls() -> Iterator[Counter[str]]:
     """Count the calls of fastconv's public functions within a `with` block: proof that a host reached them.
@@ -159,8 +180,9 @@ def count_calls() -> Iterator[Counter[str]]:
     def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
         def call(*args: Any, **options: Any) -> Any:
-            calls[name] += 1
-            return function(*args, **options)
+            result = function(*args, **options)
+            calls[name] += 1  # a refused call does not count: the host's code answers it
+            return result
 
         return call
 

@@ -1,0 +1,52 @@
+"""Operators around the convolutions that cost as much as they do in the reference evaluator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastconv.ops.arrays import Array
+from fastconv.ops.errors import UnsupportedProblem
+
+
+def relu(node: Any, x: Array) -> tuple[Array]:
+    """Relu, without the reference's copy."""
+    check_float(x)
+    return (np.maximum(x, x.dtype.type(0)),)
+
+
+def batch_normalization(
+    node: Any,
+    x: Array,
+    scale: Array,
+    bias: Array,
+    mean: Array,
+    var: Array,
+    *,
+    epsilon: float = 1e-5,
+    momentum: float | None = None,
+    training_mode: int = 0,
+) -> tuple[Array]:
+    """BatchNormalization in inference, opsets 9 to 15: one multiplication and one addition an element."""
+    if training_mode or x.ndim < 2:
+        raise UnsupportedProblem("BatchNormalization: training_mode")
+    for array in (x, scale, bias, mean, var):
+        check_float(array)
+    factor, shift = affine(scale, bias, mean, var, epsilon)
+    channels = (-1, *(1,) * (x.ndim - 2))
+    y = x * factor.astype(x.dtype).reshape(channels)
+    y += shift.astype(x.dtype).reshape(channels)
+    return (y,)
+
+
+def affine(scale: Array, bias: Array, mean: Array, var: Array, epsilon: float) -> tuple[Array, Array]:
+    """Normalization of a channel as factor*x + shift, in float64: (C,), (C,)."""
+    factor = scale / np.sqrt(var.astype(np.float64) + epsilon)
+    return factor, bias - mean * factor
+
+
+def check_float(x: Array) -> None:
+    """Leave half precision and integers to the host."""
+    if x.dtype not in (np.float32, np.float64):
+        raise UnsupportedProblem(f"dtype {x.dtype}")
