@@ -18,7 +18,7 @@ cdef extern from "winograd.hpp" namespace "fastconv" nogil:
     void c_winograd_input_grad "fastconv::winograd_input_grad"[T](const Geometry&, const T*, const T*, T*, int) except +
     void c_winograd_filter_grad "fastconv::winograd_filter_grad"[T](const Geometry&, const T*, const T*, T*, T*, int) except +
 
-cdef extern from "depthwise_grad.hpp" namespace "fastconv" nogil:
+cdef extern from "depthwise_kernel.hpp" namespace "fastconv" nogil:
     void c_depthwise_forward "fastconv::depthwise_forward"[T](const Geometry&, const T*, const T*, const T*, Activation, T*, int) except +
     void c_depthwise_input_grad "fastconv::depthwise_input_grad"[T](const Geometry&, const T*, const T*, T*, int) except +
     void c_depthwise_filter_grad "fastconv::depthwise_filter_grad"[T](const Geometry&, const T*, const T*, T*, T*, int) except +

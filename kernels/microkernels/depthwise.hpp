@@ -203,15 +203,4 @@ template <class T> Filters<T> depthwise_filters(const Geometry& g, const T* w) {
     return {f.at, f.tap_stride, 0, 0, g.channels_last ? 1 : g.taps()};
 }
 
-template <class T>
-void depthwise_forward(const Geometry& g, const T* x, const T* w, const T* bias, Activation activation, T* y, int threads) {
-    const Depthwise<T> p{plane_of(g, false, x), plane_of(g, true, y), depthwise_filters(g, w), g.window[2], bias, activation};
-    depthwise_conv(g, {forward_view(g)}, p, threads);
-}
-
-template <class T> void depthwise_input_grad(const Geometry& g, const T* dy, const T* w, T* dx, int threads) {
-    const Depthwise<T> p{plane_of(g, true, dy), plane_of(g, false, dx), depthwise_filters(g, w), g.window[2], nullptr, LINEAR};
-    depthwise_conv(g, input_grad_views(g), p, threads);
-}
-
 }  // namespace fastconv

@@ -63,7 +63,7 @@ void add_band(const DepthwiseGrad<T>& p, idx image, idx first, idx channel, idx 
 }
 
 template <class T>
-void depthwise_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* db, int threads) {
+void depthwise_filter_grad_slab(const Geometry& g, const T* x, const T* dy, T* dw, int threads) {
     constexpr int L = LANES<T>;
     const idx columns = (g.out[2] - 1) * g.stride[2] + (g.window[2] - 1) * g.dilation[2] + 1, taps = g.taps();
     const idx reach = (g.window[1] - 1) * g.dilation[1] + 1, vectors = depthwise_vectors(g, L);
@@ -95,7 +95,6 @@ void depthwise_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T*
             for (idx share = 0; share < shares; share++) sum += all[(block * shares + share) * size + at];
             dw[tap * f.tap_stride + c * f.group_stride] = sum;
         }
-    if (db) bias_grad(g, dy, db, threads);
 }
 
 }  // namespace fastconv

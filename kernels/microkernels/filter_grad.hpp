@@ -220,10 +220,9 @@ void blocked_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* d
     else
         filter_grad_by_outputs(p, panels, threads);
     if (!last)  // (taps x C/groups, K) -> (K, C/groups, taps)
-        for (idx tap = 0; tap < g.taps(); tap++)
-            for (idx c = 0; c < g.c_group(); c++)
-                for (idx k = 0; k < g.k; k++)
-                    dw[(k * g.c_group() + c) * g.taps() + tap] = by_tap[(tap * g.c_group() + c) * g.k + k];
+        parallel_for(g.c_group(), threads, [&](idx c, int) {
+            transpose(by_tap.data() + c * g.k, g.c_group() * g.k, g.taps(), g.k, dw + c * g.taps(), g.c_group() * g.taps());
+        });
 }
 
 }  // namespace fastconv

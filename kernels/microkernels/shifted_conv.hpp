@@ -53,26 +53,78 @@ void finish_line(const ChannelsFirst<T>& p, const ShiftedJob<T>& job, idx row, T
         }
 }
 
+// Rows of pixels straight into dest where whole vectors of a row waste no more than the gaps between rows do.
+template <class T> bool rows_direct(const ShiftedVolume& s) {
+    const idx vectors = ceil_div<idx>(s.out[2], LANES<T>);
+    return s.view->axis[2].stride == 1 && vectors * LANES<T> * 8 <= s.extent[2] * 9;
+}
+
+template <class T> struct ShiftedRows {
+    idx row;  // channels [row, row + m) of the group
+    int m;
+    const T* filters[MR];
+};
+
 template <class T>
-void run_shifted_job(const ChannelsFirst<T>& p, const ShiftedJob<T>& job, idx line_length, T* volume, T* lines) {
+void shifted_rows_direct(const ChannelsFirst<T>& p, const ShiftedJob<T>& job, const ShiftedRows<T>& r, const T* volume) {
     constexpr int L = LANES<T>;
     const ShiftedVolume& s = job.band->volume;
-    const idx depth = (idx)job.band->row_of.size(), positions = s.positions();
+    const Axis* axis = s.view->axis;
+    const idx channel = job.group * p.rows + r.row, vectors = ceil_div<idx>(s.out[2], L);
+    const idx parts = ceil_div<idx>(vectors, SHIFTED_VECTORS[r.m]);
+    idx first[3] = {0, 0, 0};
+    first[s.band_axis] = job.first;
+    T* plane = p.dest + job.image * p.dest_image + channel * p.dest_plane;
+    for (idx d = 0; d < s.out[0]; d++)
+        for (idx h = 0; h < s.out[1]; h++) {
+            const idx td = axis[0].first + (first[0] + d) * axis[0].stride, th = axis[1].first + (first[1] + h) * axis[1].stride;
+            T* to = plane + (td * p.dest_size[1] + th) * p.dest_size[2] + axis[2].first + first[2];
+            for (idx part = 0; part < parts; part++) {
+                const idx v = vectors * part / parts, end = vectors * (part + 1) / parts;
+                const int lanes = (int)(end == vectors ? s.out[2] - (vectors - 1) * L : L);
+                T* c[MR];
+                for (int i = 0; i < r.m; i++) c[i] = to + i * p.dest_plane + v * L;
+                shifted_tile_of<T>(r.m, (int)(end - v))((idx)job.band->row_of.size(), r.filters, job.band->row_of.data(),
+                                                        volume + s.position(d, h) + v * L, c, lanes);
+            }
+            if (p.bias || p.activation != LINEAR)
+                for (int i = 0; i < r.m; i++)
+                    finish_row(to + i * p.dest_plane, s.out[2], p.bias ? p.bias[channel + i] : T(0), p.activation);
+        }
+}
+
+// All positions as one line, the gaps between the rows included.
+template <class T>
+void shifted_rows_as_line(const ChannelsFirst<T>& p, const ShiftedJob<T>& job, const ShiftedRows<T>& r, idx line_length,
+                          const T* volume, T* lines) {
+    constexpr int L = LANES<T>;
+    const ShiftedVolume& s = job.band->volume;
+    const int vectors = SHIFTED_VECTORS[r.m];
+    const ShiftedTile<T> tile = shifted_tile_of<T>(r.m, vectors);
+    for (idx q = 0; q < s.positions(); q += vectors * L) {
+        T* c[MR];
+        for (int i = 0; i < r.m; i++) c[i] = lines + i * line_length + q;
+        tile((idx)job.band->row_of.size(), r.filters, job.band->row_of.data(), volume + q, c, L);
+    }
+    for (int i = 0; i < r.m; i++) finish_line(p, job, r.row + i, lines + i * line_length);
+}
+
+template <class T>
+void run_shifted_job(const ChannelsFirst<T>& p, const ShiftedJob<T>& job, idx line_length, T* volume, T* lines) {
+    const ShiftedVolume& s = job.band->volume;
     for (idx c = 0; c < p.depth; c++)
         fill_volume(s, job.first, p.source + job.image * p.source_image + (job.group * p.depth + c) * p.source_plane,
                     volume + c * s.size);
     std::fill(volume + p.depth * s.size, volume + p.depth * s.size + VOLUME_SLACK<T>, T(0));
+    const bool direct = rows_direct<T>(s);
     for (idx row = 0; row < p.rows; row += MR) {
-        const int m = (int)std::min<idx>(MR, p.rows - row);
-        const ShiftedTile<T> tile = shifted_tile_of<T>(m);
-        const T* filters[MR];
-        for (int i = 0; i < m; i++) filters[i] = job.filters->at + job.group * job.filters->group + (row + i) * job.filters->row;
-        for (idx q = 0; q < positions; q += SHIFTED_VECTORS[m] * L) {
-            T* c[MR];
-            for (int i = 0; i < m; i++) c[i] = lines + i * line_length + q;
-            tile(depth, filters, job.band->row_of.data(), volume + q, c);
-        }
-        for (int i = 0; i < m; i++) finish_line(p, job, row + i, lines + i * line_length);
+        ShiftedRows<T> r{row, (int)std::min<idx>(MR, p.rows - row), {}};
+        for (int i = 0; i < r.m; i++)
+            r.filters[i] = job.filters->at + job.group * job.filters->group + (row + i) * job.filters->row;
+        if (direct)
+            shifted_rows_direct(p, job, r, volume);
+        else
+            shifted_rows_as_line(p, job, r, line_length, volume, lines);
     }
 }
 

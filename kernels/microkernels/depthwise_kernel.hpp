@@ -1,0 +1,37 @@
+// The depthwise kernel: in place where the layout allows it, through slabs elsewhere.
+#pragma once
+#include "depthwise_grad.hpp"
+#include "depthwise_last.hpp"
+
+namespace fastconv {
+
+template <class T>
+void run_depthwise(const Geometry& g, const std::vector<View>& views, const Depthwise<T>& p, int threads) {
+    if (!in_place_depthwise<T>(g, views)) return depthwise_conv(g, views, p, threads);
+    const DepthwiseLast<T> last{g.c, {1, p.source.height, p.source.width}, {1, p.dest.height, p.dest.width}, p.source.at,
+                                p.dest.at, p.filters.at, g.window[2], p.bias, p.activation, nullptr};
+    depthwise_conv_last(g, views, last, threads);
+}
+
+template <class T>
+void depthwise_forward(const Geometry& g, const T* x, const T* w, const T* bias, Activation activation, T* y, int threads) {
+    const Depthwise<T> p{plane_of(g, false, x), plane_of(g, true, y), depthwise_filters(g, w), g.window[2], bias, activation};
+    run_depthwise(g, {forward_view(g)}, p, threads);
+}
+
+template <class T> void depthwise_input_grad(const Geometry& g, const T* dy, const T* w, T* dx, int threads) {
+    const Depthwise<T> p{plane_of(g, true, dy), plane_of(g, false, dx), depthwise_filters(g, w), g.window[2], nullptr, LINEAR};
+    run_depthwise(g, input_grad_views(g), p, threads);
+}
+
+template <class T>
+void depthwise_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* db, int threads) {
+    const View view = forward_view(g);
+    if (in_place_depthwise<T>(g, {view}))
+        depthwise_filter_grad_last(g, view, x, dy, dw, threads);
+    else
+        depthwise_filter_grad_slab(g, x, dy, dw, threads);
+    if (db) bias_grad(g, dy, db, threads);
+}
+
+}  // namespace fastconv
