@@ -287,9 +287,9 @@ class ConvFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEstim
     n_filters : int, default 32
     window : int, default 3
         Side of the filters.
-    grid : int, default 2
+    grid : int, default 4
         Each answer is averaged over grid x grid fields of the image.
-    threshold : float, default 0.25
+    threshold : float, default 0.5
         What an answer must exceed, in units of its spread, to count.
     patches : int, default 20000
         Patches to learn from.
@@ -311,7 +311,7 @@ class ConvFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEstim
     >>> from fastconv.estimators import ConvFeatures
     >>> X, y = load_digits(return_X_y=True)
     >>> ConvFeatures(16, image_shape=(8, 8), random_state=0).fit_transform(X).shape
-    (1797, 64)
+    (1797, 256)
     """
 
     def __init__(
@@ -319,8 +319,8 @@ class ConvFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEstim
         n_filters: int = 32,
         *,
         window: int = 3,
-        grid: int = 2,
-        threshold: float = 0.25,
+        grid: int = 4,
+        threshold: float = 0.5,
         patches: int = 20_000,
         image_shape: Sequence[int] | None = None,
         random_state: Any = None,
