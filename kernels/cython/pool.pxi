@@ -2,6 +2,8 @@
 
 cdef extern from "pool_max.hpp" namespace "fastconv" nogil:
     void c_max_pool "fastconv::max_pool"[T, I](const Geometry&, const T*, T*, I*, int) except +
+
+cdef extern from "pool_max_grad.hpp" namespace "fastconv" nogil:
     void c_max_pool_grad "fastconv::max_pool_grad"[T, I](const Geometry&, const T*, const I*, T*, int) except +
 
 cdef extern from "pool_avg.hpp" namespace "fastconv" nogil:

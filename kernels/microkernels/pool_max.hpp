@@ -139,28 +139,4 @@ template <class T, class I> void max_pool(const Geometry& geometry, const T* x, 
     });
 }
 
-// dx[argmax] += dy; every element of a plane is one thread's, in the order of dy.
-template <class T, class I> void max_pool_grad(const Geometry& g, const T* dy, const I* argmax, T* dx, int threads) {
-    const idx outs = g.out_pixels(), pixels = g.pixels();
-    const ChannelBlocks blocks(g, threads);
-    const idx jobs = g.n * blocks.count;
-    threads = useful_threads(threads, jobs, 4.0 * g.n * g.c * (outs + pixels));
-    parallel_for(jobs, threads, [&](idx job, int) {
-        const idx image = job / blocks.count, first = job % blocks.count * blocks.channels;
-        const idx last = std::min(first + blocks.channels, g.c), from = image * outs * g.c;
-        T* to = dx + image * pixels * g.c;
-        if (g.channels_last) {
-            clear_channels(to + first, pixels, g.c, last - first);
-            for (idx o = from; o < from + outs * g.c; o += g.c)
-                for (idx c = first; c < last; c++) to[argmax[o + c] * g.c + c] += dy[o + c];
-        } else {
-            for (idx c = first; c < last; c++) {
-                T* plane = to + c * pixels;
-                std::fill_n(plane, pixels, T(0));
-                for (idx o = from + c * outs; o < from + (c + 1) * outs; o++) plane[argmax[o]] += dy[o];
-            }
-        }
-    });
-}
-
 }  // namespace fastconv

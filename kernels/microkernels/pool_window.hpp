@@ -85,14 +85,6 @@ struct RowCursor {
     }
 };
 
-// Calls body(std::integral_constant<int, L>, first) for runs of L elements that cover [begin, end): whole vectors,
-// the last of which overlaps its neighbour, or narrower ones where the range is shorter than a vector.
-template <class T, int L = LANES<T>, class Body> inline void cover(idx begin, idx end, Body body) {
-    if constexpr (L > 1)
-        if (end - begin < L) return cover<T, L / 2>(begin, end, body);
-    for (idx i = begin; i < end; i += L) body(std::integral_constant<int, L>{}, std::min(i, end - L));
-}
-
 // L elements: a vector, or one plain element, for which compilers have better code than for a vector of one.
 template <class T, int L> struct RunOf : VecOf<T, L> {};
 template <class T> struct RunOf<T, 1> {
@@ -112,6 +104,20 @@ template <class I, int L> inline Run<I, L> multiples(I step) {
 }
 
 template <int V> using Constant = std::integral_constant<int, V>;
+
+// Calls body(Constant<L>) with the lanes of a vector, halved until they are at most `count`.
+template <class T, int L = LANES<T>, class Body> inline auto with_lanes(idx count, Body body) {
+    if constexpr (L > 1)
+        if (count < L) return with_lanes<T, L / 2>(count, body);
+    return body(Constant<L>{});
+}
+
+// Calls body(Constant<L>, first) for runs of L elements that cover [begin, end); the last may overlap its neighbour.
+template <class T, class Body> inline void cover(idx begin, idx end, Body body) {
+    with_lanes<T>(end - begin, [=](auto lanes) {
+        for (idx i = begin; i < end; i += lanes) body(lanes, std::min(i, end - lanes));
+    });
+}
 
 // Calls body(Constant<V>) with V the value if it is LOW or LOW + 1, else 0: common sizes get code of their own.
 template <int LOW, class Body> inline void with_constant(idx value, Body body) {
