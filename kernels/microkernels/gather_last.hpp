@@ -175,6 +175,13 @@ void run_last_tile(const View& v, const DepthBlock& b, const PixelBlock<T>& bloc
         for (int i = 0; i < m; i++) copy_run(block.dest[q + i] + column, c[i], filled);
 }
 
+// The next tile's pixels, the first time a block meets them: later panels find them in L2.
+template <class T> inline void prefetch_pixels(const ChannelsLast<T>& p, const PixelBlock<T>& block, idx q, idx pixels) {
+    const idx length = p.depth < 8 * LANES<T> ? p.depth : 8 * LANES<T>;
+    for (idx i = q; i < q + MR && i < pixels; i++)
+        for (idx c = 0; c < length; c += 64 / sizeof(T)) __builtin_prefetch(block.source[i] + c);
+}
+
 template <class T>
 void run_last_job(const ChannelsLast<T>& p, const LastJob<T>& job, const Panels<T>& panels, const T* zeros,
                   LastScratch<T>& s) {
@@ -190,6 +197,7 @@ void run_last_job(const ChannelsLast<T>& p, const LastJob<T>& job, const Panels<
                                   filled, s.panel + b.per_run[r].b, NR<T>);
             for (idx q = 0; q < job.pixels; q += MR) {
                 int m = (int)(job.pixels - q < MR ? job.pixels - q : MR);
+                if (panel == job.panel && !add) prefetch_pixels(p, block, q + MR, job.pixels);
                 run_last_tile(*job.view, b, block, q, m, width, column, filled, add, zeros, s);
                 if (&b == &job.blocks->back() && (p.bias || p.activation != LINEAR))
                     for (int i = 0; i < m; i++)

@@ -53,6 +53,9 @@ inline __attribute__((always_inline)) void accumulate(const Segment* segments, i
 template <class T, int M, int V>
 void tile(const Segment* segments, idx count, Rows<T> a, const T* b, idx ldb, T* const* c, bool add) {
     constexpr int L = LANES<T>;
+    // Rows of C are far apart, so no hardware prefetcher has them; they are needed when the depth is done.
+    for (int i = 0; i < M; i++)
+        for (int j = 0; j < V; j++) __builtin_prefetch(c[i] + j * L, 1);
     Vec<T> acc[M][V] = {};
     accumulate<T, M, V>(segments, count, a, b, ldb, acc);
     for (int i = 0; i < M; i++)
@@ -79,6 +82,8 @@ template <class T, int M = MR> Tile<T> tile_of(int m, int v) {
 template <class T, int M, int V>
 void shifted_tile(idx depth, const T* const* a, const idx* row_of, const T* b, T* const* c, int lanes) {
     constexpr int L = LANES<T>;
+    for (int i = 0; i < M; i++)
+        for (int j = 0; j < V; j++) __builtin_prefetch(c[i] + j * L, 1);
     Vec<T> acc[M][V] = {};
     const T* row[M];
     for (int i = 0; i < M; i++) row[i] = a[i];
