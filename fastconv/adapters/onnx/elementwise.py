@@ -28,8 +28,12 @@ def batch_normalization(
     momentum: float | None = None,
     training_mode: int = 0,
 ) -> tuple[Array]:
-    """BatchNormalization in inference, opsets 9 to 15: one multiplication and one addition an element."""
-    if training_mode or x.ndim < 2:
+    """BatchNormalization in inference, opsets 9 to 15: a multiplication and an addition an element.
+
+    Before opset 14 the node's number of outputs says that it is inference, as the specification has it; the
+    reference evaluator of onnx 1.23 computes as in training.
+    """
+    if training_mode or len(node.output) > 1 or x.ndim < 2:
         raise UnsupportedProblem("BatchNormalization: training_mode")
     for array in (x, scale, bias, mean, var):
         check_float(array)
@@ -38,6 +42,28 @@ def batch_normalization(
     y = x * factor.astype(x.dtype).reshape(channels)
     y += shift.astype(x.dtype).reshape(channels)
     return (y,)
+
+
+def lrn(
+    node: Any, x: Array, *, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0
+) -> tuple[Array]:
+    """LRN, opsets 1 to 13: x / (bias + alpha/size * (sum of x**2 over `size` channels around))**beta.
+
+    The reference evaluator of onnx 1.23 sums for the first N channels only, N being the batch.
+    """
+    check_float(x)
+    before, after = (size - 1) // 2, size // 2
+    square = x * x
+    total = square.copy()
+    for shift in range(1, max(before, after) + 1):
+        if shift <= before:
+            total[:, shift:] += square[:, :-shift]
+        if shift <= after:
+            total[:, :-shift] += square[:, shift:]
+    total *= alpha / size
+    total += bias
+    total **= beta
+    return (np.divide(x, total, out=total),)
 
 
 def affine(scale: Array, bias: Array, mean: Array, var: Array, epsilon: float) -> tuple[Array, Array]:
