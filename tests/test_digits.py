@@ -47,6 +47,7 @@ def test_every_kernel_follows_the_reference():
     assert {row.dtype for row in rows} == {"float32", "float64"}
     assert [f"{r.kernel} {r.dtype}: {r.deviation}" for r in rows if not r.agrees] == []
     assert all(row.deviation == 0 for row in rows if row.kernel == "reference")
+    assert {r.net for r in rows if not r.kernel.endswith(".depthwise")} == {"digits"}
 
 
 def test_run_trains_compares_and_draws(tmp_path, capsys, monkeypatch):
@@ -65,7 +66,7 @@ def test_run_trains_compares_and_draws(tmp_path, capsys, monkeypatch):
 
 
 def test_a_kernel_that_deviates_fails_the_run(tmp_path, capsys, monkeypatch):
-    def curve(kernel, dtype, data, steps):
+    def curve(kernel, net, dtype, data, steps):
         return [1.0, 0.5 if kernel == "reference" else 0.5 + 1e-3], 0.0
 
     monkeypatch.setattr(digits, "loss_curve", curve)
@@ -75,8 +76,14 @@ def test_a_kernel_that_deviates_fails_the_run(tmp_path, capsys, monkeypatch):
     assert "These deviate: made.up in float64, made.up in float32" in capsys.readouterr().out
 
 
+def test_pixels_become_channels():
+    x = np.arange(16.0).reshape(1, 1, 4, 4)
+    y = digits.PixelsToChannels()(x)
+    np.testing.assert_array_equal(y[0, :, 0, 1], [2, 3, 6, 7])
+
+
 def test_nan_losses_do_not_agree():
-    assert not digits.Agreement("made.up", "float32", np.nan, np.nan, 1e-4, 0.0).agrees
+    assert not digits.Agreement("made.up", "digits", "float32", np.nan, np.nan, 1e-4, 0.0).agrees
 
 
 @pytest.mark.parametrize("words", [("--seeds", "0"), ("--epochs", "-1"), ("--kernel", "no.such")])

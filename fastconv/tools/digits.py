@@ -25,7 +25,10 @@ from fastconv.nn import (
     one_cycle,
     random_shift,
 )
+from fastconv.nn.layer import Layer
 from fastconv.nn.training import History
+from fastconv.ops.arrays import Array
+from fastconv.ops.errors import UnsupportedProblem
 from fastconv.ops.parse import parse_int
 from fastconv.tools import datasets
 from fastconv.tools.datasets import Dataset
@@ -39,6 +42,7 @@ class Agreement(NamedTuple):
     """One kernel's training against the reference's."""
 
     kernel: str
+    net: str
     dtype: str
     final_loss: float
     deviation: float
@@ -91,29 +95,59 @@ def train(seed: int = 0, epochs: int = 40, *, progress: bool = False) -> Trainin
     return Training(net, data, history, history["val_accuracy"][-1], seconds)
 
 
-def loss_curve(kernel: str, dtype: str, data: Dataset, steps: int) -> tuple[list[float], float]:
+def depthwise_net(seed: int = 0) -> Sequential:
+    """Two depthwise convolutions and a linear layer, on digits whose 2x2 pixels have become channels."""
+    return Sequential(
+        *(PixelsToChannels(), Conv2d(4, 4, 3, padding=1, groups=4, init="he"), ReLU()),
+        *(Conv2d(4, 4, 3, padding=1, groups=4, init="he"), ReLU(), Flatten(), Linear(64, 10)),
+        seed=seed,
+    )
+
+
+class PixelsToChannels(Layer):
+    """(N, 1, H, W) -> (N, 4, H/2, W/2)."""
+
+    def forward(self, x: Array) -> Array:
+        n, _, h, w = x.shape
+        blocks = x.reshape(n, h // 2, 2, w // 2, 2).transpose(0, 2, 4, 1, 3)
+        return np.ascontiguousarray(blocks).reshape(n, 4, h // 2, w // 2)
+
+
+NETS = {"digits": digits_net, "depthwise": depthwise_net}
+
+
+def loss_curve(
+    kernel: str, net_name: str, dtype: str, data: Dataset, steps: int
+) -> tuple[list[float], float]:
     """The losses of the first steps with one kernel, and the seconds they took."""
-    net = digits_net(0).astype(dtype)
+    net, warm_up = (NETS[net_name](seed).astype(dtype) for seed in (0, 1))
     x, y = (np.resize(a, (64 * steps, *a.shape[1:])) for a in (data.x_train, data.y_train))
     with use(kernel=kernel):
-        digits_net(1).astype(dtype).fit(x[:64], y[:64], epochs=1)  # just-in-time compilation is not timed
+        warm_up.fit(x[:64], y[:64], epochs=1)  # just-in-time compilation is not timed
         started = time.perf_counter()
         history = net.fit(x, y, epochs=1, batch_size=64, optimizer=SGD(0.1, 0.9), seed=0)
         return history["step_loss"], time.perf_counter() - started
 
 
 def agreement(names: Sequence[str], data: Dataset, steps: int = STEPS) -> list[Agreement]:
-    """Each kernel's largest relative deviation from the reference's loss curve, in both dtypes."""
+    """Each kernel's largest relative deviation from the reference's loss curve, in both dtypes.
+
+    A kernel that cannot do the digits net's convolutions trains a net of depthwise ones.
+    """
     rows = []
     for dtype, bound in BOUNDS.items():
-        wanted, reference_seconds = loss_curve("reference", dtype, data, steps)
+        curves = {net: loss_curve("reference", net, dtype, data, steps) for net in NETS}
         for name in names:
-            if name == "reference":
-                losses, seconds = wanted, reference_seconds
-            else:
-                losses, seconds = loss_curve(name, dtype, data, steps)
-            deviation = float(np.max(np.abs(np.divide(losses, wanted) - 1)))
-            rows.append(Agreement(name, dtype, losses[-1], deviation, bound, seconds))
+            try:
+                net = "digits"
+                losses, seconds = (
+                    curves[net] if name == "reference" else loss_curve(name, net, dtype, data, steps)
+                )
+            except UnsupportedProblem:
+                net = "depthwise"
+                losses, seconds = loss_curve(name, net, dtype, data, steps)
+            deviation = float(np.max(np.abs(np.divide(losses, curves[net][0]) - 1)))
+            rows.append(Agreement(name, net, dtype, losses[-1], deviation, bound, seconds))
     return rows
 
 
@@ -168,16 +202,16 @@ def show_training(seeds: int, epochs: int) -> Training:
 def table(rows: Sequence[Agreement]) -> str:
     """The agreement as text."""
     lines: list[tuple[Any, ...]] = [
-        ("kernel", "dtype", "final loss", "largest deviation", "bound", "seconds", "")
+        ("kernel", "net", "dtype", "final loss", "largest deviation", "bound", "seconds", "")
     ]
     for r in rows:
         verdict = "agrees" if r.agrees else "DEVIATES"
         figures = (f"{r.final_loss:.6f}", f"{r.deviation:.1e}", f"{r.bound:.0e}", f"{r.seconds:.2f}")
-        lines.append((r.kernel, r.dtype, *figures, verdict))
-    widths = [max(len(line[i]) for line in lines) for i in range(7)]
+        lines.append((r.kernel, r.net, r.dtype, *figures, verdict))
+    widths = [max(len(line[i]) for line in lines) for i in range(8)]
     return "\n".join(
         "  ".join(
-            f"{v:<{w}}" if i in (0, 1, 6) else f"{v:>{w}}"
+            f"{v:<{w}}" if i in (0, 1, 2, 7) else f"{v:>{w}}"
             for i, (v, w) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
