@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 from fastconv.kernels.kernel import CONV_PASSES, POOL_PASSES, Kernel
+from fastconv.kernels.numba import rules
 
 
 def lazily(module: str, function: str) -> Callable[..., Any]:
@@ -28,19 +29,28 @@ def lazily(module: str, function: str) -> Callable[..., Any]:
     return call
 
 
-ALGORITHMS = ("blocked", "im2col", "direct")
-
-
-def kernel(algorithm: str) -> Kernel:
-    passes = {name: lazily(algorithm, name) for name in CONV_PASSES}
-    if algorithm in ("im2col", "direct"):
-        passes |= {name: lazily("pool", name) for name in POOL_PASSES}
-    return Kernel(f"numba.{algorithm}", passes)
+ALGORITHMS = {
+    "depthwise": CONV_PASSES,
+    "winograd": CONV_PASSES,
+    "blocked": CONV_PASSES,
+    "im2col": CONV_PASSES + POOL_PASSES,
+    "direct": CONV_PASSES + POOL_PASSES,
+}
 
 
 def kernels() -> tuple[Kernel, ...]:
     """The Numba kernels; without Numba, their names and why they are missing."""
+    missing = None
     if importlib.util.find_spec("numba") is None:
         missing = "numba is not installed (pip install fastconv[numba])"
-        return tuple(Kernel(f"numba.{algorithm}", {}, missing=missing) for algorithm in ALGORITHMS)
-    return tuple(kernel(algorithm) for algorithm in ALGORITHMS)
+    return tuple(
+        Kernel(
+            f"numba.{algorithm}",
+            {} if missing else {p: lazily("pool" if p in POOL_PASSES else algorithm, p) for p in passes},
+            unsupported=getattr(rules, f"{algorithm}_unsupported", rules.takes_all),
+            avoid=getattr(rules, f"{algorithm}_avoid", rules.takes_all),
+            sums_products=algorithm != "winograd",
+            missing=missing,
+        )
+        for algorithm, passes in ALGORITHMS.items()
+    )

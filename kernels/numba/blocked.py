@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastconv.kernels.numba import blocked_first as first
 from fastconv.kernels.numba import blocked_filter_grad as transposed
+from fastconv.kernels.numba import blocked_first as first
 from fastconv.kernels.numba import blocked_last as last
 from fastconv.kernels.numba.epilogue import ACTIVATIONS
-from fastconv.kernels.numba.filters import bias_grad, pack_last, sum_parts
+from fastconv.kernels.numba.filters import bias_grad, pack_panels, sum_parts
 from fastconv.kernels.numba.jit import run, useful_threads, vector_bytes
 from fastconv.kernels.numba.tile import MR, NV, panel_width
 from fastconv.kernels.numba.views import AXIS, PHASES, PHASES_AT, forward_view, input_grad_view
@@ -57,7 +57,7 @@ def gather_last(
     c, k, taps = spec.c // spec.groups, spec.k // spec.groups, int(np.prod(spec.window))
     depth, columns = (k, c) if backward else (c, k)
     width = width_of(columns, vector_bytes() // w.itemsize)
-    packed = pack_last(spec, w, width, threads, backward=backward)
+    packed = pack_panels(spec, w, width, threads, backward=backward)
     blocks = up(spec.n * most_positions(view), last.PIXELS)
     pieces = phase_count(view) * spec.groups * blocks
     # several jobs for each thread, by shares of the panels where the pixels alone give too few

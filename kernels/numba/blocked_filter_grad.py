@@ -9,8 +9,21 @@ input is read where it lies and padding is never multiplied. dy is packed a pane
 from __future__ import annotations
 
 from fastconv.kernels.numba.geometry import (
-    GROUPS, LAST, OUT, SIZE, STRIDE, WINDOW, C, K, N,
-    clear_run, copy_run, end_inside, first_inside, product, tap_offset,
+    GROUPS,
+    LAST,
+    OUT,
+    SIZE,
+    STRIDE,
+    WINDOW,
+    C,
+    K,
+    N,
+    clear_run,
+    copy_run,
+    end_inside,
+    first_inside,
+    product,
+    tap_offset,
 )  # fmt: skip
 from fastconv.kernels.numba.jit import inline, jit, unpack
 from fastconv.kernels.numba.tile import MR, NV, SEGMENT, panel_width, tile

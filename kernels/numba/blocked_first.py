@@ -12,9 +12,19 @@ from fastconv.kernels.numba.epilogue import finish
 from fastconv.kernels.numba.geometry import clear_run, copy_run, end_inside, first_inside
 from fastconv.kernels.numba.jit import inline, jit, unpack
 from fastconv.kernels.numba.tile import MR, NV, SEGMENT, panel_width, tile
-from fastconv.kernels.numba.vector import at, lanes, load, put, splat, store
+from fastconv.kernels.numba.vector import at, lanes, put, splat, store
 from fastconv.kernels.numba.views import (
-    AXIS, FIRST, POSITIONS, SOURCE, STEP, TAPS, TAPS_AT, TO, TO_STRIDE, phase_numbers, phases_of,
+    AXIS,
+    FIRST,
+    POSITIONS,
+    SOURCE,
+    STEP,
+    TAPS,
+    TAPS_AT,
+    TO,
+    TO_STRIDE,
+    phase_numbers,
+    phases_of,
 )  # fmt: skip
 
 # Depth of a block: its panel of pixels, KC * 48 * 4 bytes, and a few rows of filters fit in L2.

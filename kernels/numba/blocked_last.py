@@ -14,7 +14,16 @@ from fastconv.kernels.numba.jit import inline, jit, unpack
 from fastconv.kernels.numba.tile import MR, SEGMENT, panel_width, tile
 from fastconv.kernels.numba.vector import lanes
 from fastconv.kernels.numba.views import (
-    AXIS, FIRST, POSITIONS, SOURCE, STEP, TAPS, TAPS_AT, TO, TO_STRIDE, phase_numbers,
+    AXIS,
+    FIRST,
+    POSITIONS,
+    SOURCE,
+    STEP,
+    TAPS,
+    TAPS_AT,
+    TO,
+    TO_STRIDE,
+    phase_numbers,
 )  # fmt: skip
 
 # Depth of a block: a panel of filters and the copied pixels of a block, KC * (48 + 96) * 4 bytes, fit in L2.
@@ -82,8 +91,8 @@ def list_pixels(o, view, pd, ph, pw, first, count, index, pixels_at):
         index[i + TO_AT] = to * o[TO_CHANNELS]
         index[i + D_AT], index[i + H_AT], index[i + W_AT] = sd, sh, sw
         index[i + INSIDE] = (
-            0 <= sd + d_low and sd + d_high < D and 0 <= sh + h_low
-            and sh + h_high < H and 0 <= sw + w_low and sw + w_high < W
+            sd + d_low >= 0 and sd + d_high < D and sh + h_low >= 0
+            and sh + h_high < H and sw + w_low >= 0 and sw + w_high < W
         )  # fmt: skip
         w += 1
         if w == nw:

@@ -11,17 +11,49 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastconv.kernels.numba.epilogue import ACTIVATIONS, finish
-from fastconv.kernels.numba.filters import bias_grad, pack_last
+from fastconv.kernels.numba.filters import bias_grad, pack_panels
 from fastconv.kernels.numba.geometry import (
-    GROUPS, OUT, SIZE, STRIDE, WINDOW, C, K, N, end_inside, first_inside, product, tap_offset,
+    GROUPS,
+    OUT,
+    SIZE,
+    STRIDE,
+    WINDOW,
+    C,
+    K,
+    N,
+    end_inside,
+    first_inside,
+    product,
+    tap_offset,
 )  # fmt: skip
 from fastconv.kernels.numba.jit import inline, jit, run, unpack, useful_threads, vector_bytes
 from fastconv.kernels.numba.vector import (
-    at, cast, fma, gather_part, lanes, load, load_part, put, splat, store_part, total,
+    at,
+    cast,
+    fma,
+    gather_part,
+    lanes,
+    load,
+    load_part,
+    put,
+    splat,
+    store_part,
+    total,
 )  # fmt: skip
 from fastconv.kernels.numba.views import (
-    AXIS, FIRST, POSITIONS, SOURCE, STEP, TAPS, TAPS_AT, TO, TO_STRIDE,
-    forward_view, input_grad_view, phase_numbers, phases_of,
+    AXIS,
+    FIRST,
+    POSITIONS,
+    SOURCE,
+    STEP,
+    TAPS,
+    TAPS_AT,
+    TO,
+    TO_STRIDE,
+    forward_view,
+    input_grad_view,
+    phase_numbers,
+    phases_of,
 )  # fmt: skip
 
 Array = NDArray[Any]
@@ -287,7 +319,7 @@ def gather(
     pair = 2 * vector_bytes() // w.itemsize
     if spec.channels_last:
         block = pair
-        w = pack_last(spec, w, block, threads, backward=backward)
+        w = pack_panels(spec, w, block, threads, backward=backward)
         w_strides = (
             0,
             taps * depth * -(-columns // block) * block,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fastconv.kernels.numba.geometry import LAST, OUT, K, N, copy_run, product
 from fastconv.kernels.numba.jit import run, unpack, useful_threads, vector_bytes
 from fastconv.kernels.numba.vector import at, lanes, load, load_part, put, splat, store_part, total
-from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
@@ -53,14 +54,20 @@ def pack(
     return packed
 
 
-def pack_last(spec: Any, w: Array, width: int, threads: int, *, backward: bool) -> Array:
-    """Channels-last filters as (group, panel, tap, depth, width); of the input gradient, taps last to first."""
+def pack_panels(spec: Any, w: Array, width: int, threads: int, *, backward: bool) -> Array:
+    """Filters of either layout as (group, panel, tap, depth, width) for the forward pass or the input gradient.
+
+    Depth is what the pass sums over: C, or K backward, where the taps are also in reverse.
+    """
     c, k, taps = spec.c // spec.groups, spec.k // spec.groups, int(np.prod(spec.window))
-    tap = c * spec.k
-    if backward:
-        shape, strides, start = (spec.groups, taps, k, c), (k, -tap, 1, spec.k), (taps - 1) * tap
+    if spec.channels_last:
+        group, tap, channel, column = k, c * spec.k, spec.k, 1
     else:
-        shape, strides, start = (spec.groups, taps, c, k), (k, tap, spec.k, 1), 0
+        group, tap, channel, column = k * c * taps, 1, taps, c * taps
+    if backward:
+        shape, strides, start = (spec.groups, taps, k, c), (group, -tap, column, channel), (taps - 1) * tap
+    else:
+        shape, strides, start = (spec.groups, taps, c, k), (group, tap, channel, column), 0
     return pack(w, threads, shape=shape, strides=strides, width=width, start=start)
 
 

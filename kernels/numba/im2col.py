@@ -13,8 +13,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fastconv.kernels.numba.epilogue import ACTIVATIONS, finish
 from fastconv.kernels.numba.filters import bias_grad, pack, sum_parts
+from fastconv.kernels.numba.gemm import INDEX, gemm_panel, index_of
 from fastconv.kernels.numba.geometry import (
     GROUPS,
     OUT,
@@ -32,10 +35,9 @@ from fastconv.kernels.numba.geometry import (
     product,
     tap_offset,
 )  # fmt: skip
-from fastconv.kernels.numba.jit import inline, jit, run, unpack, useful_threads
-from fastconv.kernels.numba.tile import MR, NV, panel_start, panels_of, tile
+from fastconv.kernels.numba.jit import jit, run, unpack, useful_threads
+from fastconv.kernels.numba.tile import MR, NV, panel_start, panels_of
 from fastconv.kernels.numba.vector import lanes, vector_bytes
-from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
@@ -45,30 +47,6 @@ KC = 512
 PIXELS = 96
 # Channels-last filter gradient: rows of filters and pixels of a block.
 ROWS, KC_LAST = 64, 256
-# Integers of scratch a thread: rows of a and of c, one segment.
-INDEX = 6 * MR
-
-
-@inline
-def index_of(thread, index, a_row, c_row):
-    """Evenly spaced rows for `tile`; returns where the thread's numbers start."""
-    start = thread * INDEX
-    for i in range(MR):
-        index[start + i] = i * a_row
-        index[start + MR + i] = i * c_row
-    return start
-
-
-@inline
-def gemm_panel(m, depth, a, a_at, a_row, a_step, b, b_at, b_step, c, c_at, c_row, columns, add, index, start):
-    """c[i, j] (+)= sum of a[i, k] * b[k, j] for one panel of columns; index as index_of(a_row, c_row) left it."""
-    segment = start + 3 * MR
-    for i in range(0, m, MR):
-        index[segment], index[segment + 1], index[segment + 2] = depth, a_at + i * a_row, 0
-        tile(
-            min(MR, m - i), a, index, start, a_step, index, segment // 3, segment // 3 + 1,
-            b, b_at, b_step, c, index, start + MR, c_at + i * c_row, columns, add,
-        )  # fmt: skip
 
 
 @jit

@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fastconv.kernels.numba.geometry import (
     LAST,
     OUT,
@@ -26,7 +28,6 @@ from fastconv.kernels.numba.geometry import (
 from fastconv.kernels.numba.jit import jit, run, unpack, useful_threads
 from fastconv.kernels.numba.vector import at, cast, put
 from fastconv.kernels.reference import divisor
-from numpy.typing import NDArray
 
 Array = NDArray[Any]
 

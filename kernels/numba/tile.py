@@ -12,6 +12,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
+from numba import types
+
 from fastconv.kernels.numba.jit import inline, jit, vector_bytes
 from fastconv.kernels.numba.vector import (
     Vector,
@@ -27,8 +30,6 @@ from fastconv.kernels.numba.vector import (
     plain_store,
     splatted,
 )
-from llvmlite import ir
-from numba import types
 
 # Rows and vectors that fit the registers with room for the operands: 8 x 3 of 32, 4 x 3 or 4 x 2 of 16.
 MR = 8 if vector_bytes() == 64 else 4

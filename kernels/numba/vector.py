@@ -12,13 +12,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from fastconv.kernels.numba.jit import JIT, vector_bytes
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.datamodel import PrimitiveModel
 from numba.extending import intrinsic, lower_builtin, register_model, type_callable
 from numba.np.arrayobj import make_array
+
+from fastconv.kernels.numba.jit import JIT, vector_bytes
 
 I32 = ir.IntType(32)
 
@@ -332,6 +333,48 @@ def emit_total(typingctx: Any, value: Any) -> Any:
 def total(value: Any) -> Any:
     """The sum of the lanes."""
     return value.sum()
+
+
+def emit_transpose_square(
+    typingctx: Any, to: Any, i: Any, to_row: Any, source: Any, j: Any, from_row: Any
+) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = llvm_vector(Vector(sig.args[0].dtype))
+        size = kind.count
+        to_data, from_data = (
+            data_of(context, builder, sig.args[0], args[0]),
+            data_of(context, builder, sig.args[3], args[3]),
+        )
+        word = context.get_value_type(types.intp)
+
+        def row(data: Any, start: Any, step: Any, number: int) -> Any:
+            return builder.gep(data, [builder.add(start, builder.mul(step, ir.Constant(word, number)))])
+
+        rows = [plain_load(builder, row(from_data, args[4], args[5], r), kind) for r in range(size)]
+        half = 1
+        while half < size:  # exchange the off-diagonal blocks of half x half in every block twice that size
+            low = [lane if not lane & half else size + lane - half for lane in range(size)]
+            high = [lane + half if not lane & half else size + lane for lane in range(size)]
+            for r in range(size):
+                if not r & half:
+                    pair = rows[r], rows[r + half]
+                    masks = (ir.Constant(ir.VectorType(I32, size), lanes) for lanes in (low, high))
+                    rows[r], rows[r + half] = (builder.shuffle_vector(*pair, mask) for mask in masks)
+            half *= 2
+        for r in range(size):
+            plain_store(builder, row(to_data, args[1], args[2], r), rows[r])
+        return context.get_dummy_value()
+
+    i64 = types.intp
+    return types.void(to, i64, i64, source, i64, i64), codegen
+
+
+@emits(emit_transpose_square)
+def transpose_square(to: Any, i: int, to_row: int, source: Any, j: int, from_row: int) -> None:
+    """to[i + c * to_row + r] = source[j + r * from_row + c] for all r, c < lanes."""
+    for r in range(lanes(to)):
+        for c in range(lanes(to)):
+            to[i + c * to_row + r] = source[j + r * from_row + c]
 
 
 def register_operator(function: Any, instruction: str) -> None:

@@ -1,0 +1,394 @@
+"""One filter a channel: vectors of channels, taps in turn over a slab of the input.
+
+A slab holds one vector of channels of some rows, channels last and with the padding filled in, whatever the
+layout; so a tap is a plain offset and no inner loop knows about borders.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastconv.kernels.numba.blocked_filter_grad import gather_sums_job
+from fastconv.kernels.numba.epilogue import ACTIVATIONS, finish
+from fastconv.kernels.numba.filters import bias_grad, sum_parts
+from fastconv.kernels.numba.geometry import copy_run, transpose
+from fastconv.kernels.numba.jit import inline, jit, run, unpack, useful_threads, vector_bytes
+from fastconv.kernels.numba.vector import fma, gather_part, lanes, load, load_part, splat, store, store_part
+from fastconv.kernels.numba.views import (
+    AXIS, FIRST, PHASES, PHASES_AT, POSITIONS, SOURCE, STEP, TAPS, TAPS_AT, TO, TO_STRIDE,
+    forward_view, input_grad_view, phase_numbers,
+)  # fmt: skip
+from fastconv.kernels.numba.winograd_tiles import copy_slab
+
+Array = NDArray[Any]
+
+PIXELS = 8  # positions of a block: as many sums in registers hide the latency of the multiply-add
+TAPS_OF_BLOCK = 5  # taps of a block of the filter gradient; odd squares are near multiples of 5
+SLAB_BYTES = 256 * 1024  # a quarter of a level 2 cache
+IMAGES, CHANNELS, LAST, ACTIVATION, BAND, BANDS, SLAB, STRIP, PARTS, R_TAPS, S_TAPS = range(11)
+
+
+@inline
+def reach(view, phase):
+    """The first offset of an axis' taps, and how many input positions they span."""
+    first = view[phase + TAPS_AT] + 1
+    count = view[phase + TAPS]
+    return (view[first], view[first + 2 * (count - 1)] - view[first] + 1) if count > 0 else (0, 0)
+
+
+@jit
+def convolve_row(view, ph, pw, slab, line, row, w, at_w, window_w, ow, step, sums):
+    """Sums of eight positions from ow on, over all taps; `line` is where the first tap's row lies in the slab."""
+    L = lanes(slab)
+    s0, s1, s2, s3, s4, s5, s6, s7 = sums
+    h_first, w_first = view[view[ph + TAPS_AT] + 1], view[view[pw + TAPS_AT] + 1]
+    far = step * L
+    for th in range(view[ph + TAPS]):
+        tap_h = view[ph + TAPS_AT] + 2 * th
+        at_row = line + (view[tap_h + 1] - h_first) * row + ow * far
+        for tw in range(view[pw + TAPS]):
+            tap_w = view[pw + TAPS_AT] + 2 * tw
+            x = at_row + (view[tap_w + 1] - w_first) * L
+            v = load(w, at_w + (view[tap_h] * window_w + view[tap_w]) * L)
+            s0 = fma(load(slab, x), v, s0)
+            s1 = fma(load(slab, x + far), v, s1)
+            s2 = fma(load(slab, x + 2 * far), v, s2)
+            s3 = fma(load(slab, x + 3 * far), v, s3)
+            s4 = fma(load(slab, x + 4 * far), v, s4)
+            s5 = fma(load(slab, x + 5 * far), v, s5)
+            s6 = fma(load(slab, x + 6 * far), v, s6)
+            s7 = fma(load(slab, x + 7 * far), v, s7)
+    return s0, s1, s2, s3, s4, s5, s6, s7
+
+
+@inline
+def store8(a, i, s):
+    L = lanes(a)
+    store(a, i, s[0])
+    store(a, i + L, s[1])
+    store(a, i + 2 * L, s[2])
+    store(a, i + 3 * L, s[3])
+    store(a, i + 4 * L, s[4])
+    store(a, i + 5 * L, s[5])
+    store(a, i + 6 * L, s[6])
+    store(a, i + 7 * L, s[7])
+
+
+@jit
+def write_row(o, y, to, to_step, plane, channel, count, strip, at_strip, positions, bias):
+    """A row of sums (positions, lanes) -> y, with bias and activation; `to` is the row's first pixel."""
+    L = lanes(y)
+    none = bias[:0]
+    if o[ACTIVATION] > 0:
+        finish(strip, at_strip, 1, positions * L, none, 0, 0, o[ACTIVATION])
+    if o[LAST]:
+        for p in range(positions):
+            value = load(strip, at_strip + p * L)
+            store_part(y, (to + p * to_step) * o[CHANNELS] + channel, count, value)
+    elif to_step == 1:
+        transpose(y, to + channel * plane, plane, strip, at_strip, L, positions, count)
+    else:
+        for c in range(count):
+            copy_run(y, to + (channel + c) * plane, to_step, strip, at_strip + c, L, positions)
+
+
+def gather_job(begin, end, thread, arguments):
+    """A job: a band of rows of one phase, one vector of channels of an image."""
+    o, view, x, w, bias, y, slab, strip = unpack(arguments)
+    L = lanes(x)
+    blocks = (o[CHANNELS] + L - 1) // L
+    H, W, step_h, step = (
+        view[AXIS + SOURCE],
+        view[2 * AXIS + SOURCE],
+        view[AXIS + STEP],
+        view[2 * AXIS + STEP],
+    )
+    shape = (o[CHANNELS], H, W, o[LAST])
+    plane = view[AXIS + TO] * view[2 * AXIS + TO]
+    at_slab, at_strip, taps = thread * o[SLAB], thread * o[STRIP], o[R_TAPS] * o[S_TAPS]
+    for job in range(begin, end):
+        band, block, image = job % o[BANDS], job // o[BANDS] % blocks, job // o[BANDS] // blocks % o[IMAGES]
+        _, ph, pw = phase_numbers(view, job // o[BANDS] // blocks // o[IMAGES])
+        channel = block * L
+        count = min(L, o[CHANNELS] - channel)
+        positions = view[pw + POSITIONS]
+        line0, line1 = band * o[BAND], min(view[ph + POSITIONS], (band + 1) * o[BAND])
+        if line0 >= line1:
+            continue
+        (h_first, h_span), (w_first, w_span) = reach(view, ph), reach(view, pw)
+        whole = (positions + PIXELS - 1) // PIXELS * PIXELS
+        columns, rows = (whole - 1) * step + w_span, (line1 - line0 - 1) * step_h + h_span
+        if h_span > 0 and w_span > 0:
+            copy_slab(
+                x,
+                shape,
+                channel,
+                count,
+                image,
+                line0 * step_h + h_first,
+                w_first,
+                rows,
+                columns,
+                slab,
+                at_slab,
+            )
+        start = load_part(bias, channel, 0, count) if bias.size > 0 else splat(x, 0.0)
+        for line in range(line0, line1):
+            at_line = at_slab + (line - line0) * step_h * columns * L
+            for ow in range(0, positions, PIXELS):
+                sums = start, start, start, start, start, start, start, start
+                if h_span > 0 and w_span > 0:
+                    sums = convolve_row(
+                        view,
+                        ph,
+                        pw,
+                        slab,
+                        at_line,
+                        columns * L,
+                        w,
+                        block * taps * L,
+                        o[S_TAPS],
+                        ow,
+                        step,
+                        sums,
+                    )
+                store8(strip, at_strip + ow * L, sums)
+            to_h = view[ph + FIRST] + line * view[AXIS + TO_STRIDE]
+            to = (
+                image * plane * (1 if o[LAST] else o[CHANNELS])
+                + to_h * view[2 * AXIS + TO]
+                + view[pw + FIRST]
+            )
+            write_row(
+                o, y, to, view[2 * AXIS + TO_STRIDE], plane, channel, count, strip, at_strip, positions, bias
+            )
+
+
+def pack_job(begin, end, thread, arguments):
+    """A job: the filters of one vector of channels -> (tap, lanes); o: taps, channels, strides, taps reversed?"""
+    o, w, packed = unpack(arguments)
+    L = lanes(w)
+    for job in range(begin, end):
+        count = min(L, o[1] - job * L)
+        for tap in range(o[0]):
+            source = (o[0] - 1 - tap if o[4] else tap) * o[2] + job * L * o[3]
+            if o[3] == 1:
+                value = load_part(w, source, 0, count)
+            else:
+                value = gather_part(w, source, o[3], 0, count)
+            store(packed, (job * o[0] + tap) * L, value)
+
+
+def up(a: int, b: int) -> int:
+    """a / b, rounded up"""
+    return -(-a // b)
+
+
+def packed_filters(spec: Any, w: Array, *, backward: bool) -> Array:
+    L = vector_bytes() // w.itemsize
+    taps, blocks = int(np.prod(spec.window)), up(spec.c, L)
+    packed = np.empty(blocks * taps * L, w.dtype)
+    strides = (spec.c, 1) if spec.channels_last else (1, taps)
+    run(pack_job, blocks, 1, np.array([taps, spec.c, *strides, backward]), w, packed)
+    return packed
+
+
+def plane_window(spec: Any) -> tuple[int, int]:
+    """(R, S)"""
+    return (1, *spec.window)[-2:]  # type: ignore[no-any-return]
+
+
+def gather(
+    spec: Any,
+    view: Array,
+    x: Array,
+    w: Array,
+    bias: Array,
+    y: Array,
+    activation: int,
+    threads: int,
+    backward: bool,
+) -> None:
+    L = vector_bytes() // x.itemsize
+    step_h, step_w = (int(view[AXIS * a + STEP]) for a in (1, 2))
+    lines, positions = (int(view[view[AXIS * a + PHASES_AT]]) for a in (1, 2))
+    spans = [(f - 1) * d + 1 for f, d in zip(plane_window(spec), (1, *spec.dilation)[-2:], strict=True)]
+    columns = (up(positions, PIXELS) * PIXELS - 1) * step_w + spans[1]
+    row_bytes = columns * L * x.itemsize
+    band = max(1, min(lines, (SLAB_BYTES // row_bytes - spans[0]) // step_h + 1))
+    phases = int(np.prod(view[[AXIS * a + PHASES for a in range(3)]]))
+    pieces = phases * spec.n * up(spec.c, L)
+    if threads > 1 and pieces < 2 * threads:
+        band = min(band, up(lines, up(2 * threads, pieces)))
+    bands = up(lines, band)
+    slab = ((band - 1) * step_h + spans[0]) * columns * L
+    strip = up(positions, PIXELS) * PIXELS * L
+    options = np.array(
+        [spec.n, spec.c, spec.channels_last, activation, band, bands, slab, strip, 0, *plane_window(spec)]
+    )
+    threads = useful_threads(threads, pieces * bands, spec.flops)
+    run(
+        *(
+            gather_job,
+            pieces * bands,
+            threads,
+            options,
+            view,
+            x,
+            packed_filters(spec, w, backward=backward),
+            bias,
+            y,
+        ),
+        *(np.empty(threads * slab, x.dtype), np.empty(threads * strip, x.dtype)),
+    )
+
+
+def forward(
+    spec: Any, x: Array, w: Array, bias: Array | None, y: Array, activation: str | None, threads: int
+) -> None:
+    bias = np.empty(0, x.dtype) if bias is None else bias
+    gather(spec, forward_view(spec), x, w, bias, y, ACTIVATIONS.index(activation), threads, False)
+
+
+def input_grad(spec: Any, dy: Array, w: Array, dx: Array, threads: int) -> None:
+    gather(spec, input_grad_view(spec), dy, w, np.empty(0, dy.dtype), dx, 0, threads, True)
+
+
+@jit
+def correlate(
+    slab, x, row_x, step_h, far, gradients, y, row_y, lines, positions, t0, t1, t2, t3, t4, sums, to
+):
+    """sums[to + i] += the sum over positions of dy * x at tap i, for five taps at offsets t0 ... t4."""
+    L = lanes(slab)
+    s0 = s1 = s2 = s3 = s4 = splat(slab, 0.0)
+    for line in range(lines):
+        i, j = x + line * step_h * row_x, y + line * row_y
+        for _p in range(positions):
+            v = load(gradients, j)
+            s0 = fma(load(slab, i + t0), v, s0)
+            s1 = fma(load(slab, i + t1), v, s1)
+            s2 = fma(load(slab, i + t2), v, s2)
+            s3 = fma(load(slab, i + t3), v, s3)
+            s4 = fma(load(slab, i + t4), v, s4)
+            i += far
+            j += L
+    store(sums, to, load(sums, to) + s0)
+    store(sums, to + L, load(sums, to + L) + s1)
+    store(sums, to + 2 * L, load(sums, to + 2 * L) + s2)
+    store(sums, to + 3 * L, load(sums, to + 3 * L) + s3)
+    store(sums, to + 4 * L, load(sums, to + 4 * L) + s4)
+
+
+@inline
+def tap_at(view, tap, taps, window_w, columns, L):
+    """Where a tap (or the last one) lies in the slab."""
+    tap = min(tap, taps - 1)
+    h, w = view[AXIS + PHASES_AT], view[2 * AXIS + PHASES_AT]
+    first_h, first_w = view[h + TAPS_AT] + 1, view[w + TAPS_AT] + 1
+    line = view[first_h + 2 * (tap // window_w)] - view[first_h]
+    return (line * columns + view[first_w + 2 * (tap % window_w)] - view[first_w]) * L
+
+
+def filter_grad_job(begin, end, thread, arguments):
+    """A job: one vector of channels, over a part of the bands of rows."""
+    o, view, x, dy, parts, slab, gradients, sums = unpack(arguments)
+    L = lanes(x)
+    blocks = (o[CHANNELS] + L - 1) // L
+    H, W, step_h, step = (
+        view[AXIS + SOURCE],
+        view[2 * AXIS + SOURCE],
+        view[AXIS + STEP],
+        view[2 * AXIS + STEP],
+    )
+    x_shape = (o[CHANNELS], H, W, o[LAST])
+    y_shape = (o[CHANNELS], view[AXIS + TO], view[2 * AXIS + TO], o[LAST])
+    ph, pw = view[AXIS + PHASES_AT], view[2 * AXIS + PHASES_AT]
+    lines, positions, window_w = view[ph + POSITIONS], view[pw + POSITIONS], o[S_TAPS]
+    taps = o[R_TAPS] * window_w
+    (h_first, h_span), (w_first, w_span) = reach(view, ph), reach(view, pw)
+    columns = (positions - 1) * step + w_span
+    tap_blocks = (taps + TAPS_OF_BLOCK - 1) // TAPS_OF_BLOCK
+    at_slab, at_gradients = thread * o[SLAB], thread * o[STRIP]
+    at_sums = thread * tap_blocks * TAPS_OF_BLOCK * L
+    bands = o[IMAGES] * o[BANDS]
+    for job in range(begin, end):
+        block, part = job % blocks, job // blocks
+        channel = block * L
+        count = min(L, o[CHANNELS] - channel)
+        for tap in range(tap_blocks * TAPS_OF_BLOCK):
+            store(sums, at_sums + tap * L, splat(x, 0.0))
+        for number in range(bands * part // o[PARTS], bands * (part + 1) // o[PARTS]):
+            image, line0 = number // o[BANDS], number % o[BANDS] * o[BAND]
+            line1 = min(lines, line0 + o[BAND])
+            rows = (line1 - line0 - 1) * step_h + h_span
+            copy_slab(
+                x,
+                x_shape,
+                channel,
+                count,
+                image,
+                line0 * step_h + h_first,
+                w_first,
+                rows,
+                columns,
+                slab,
+                at_slab,
+            )
+            copy_slab(
+                dy,
+                y_shape,
+                channel,
+                count,
+                image,
+                line0,
+                0,
+                line1 - line0,
+                positions,
+                gradients,
+                at_gradients,
+            )
+            for tap in range(0, taps, TAPS_OF_BLOCK):
+                t0, t1, t2, t3, t4 = (
+                    tap_at(view, tap, taps, window_w, columns, L), tap_at(view, tap + 1, taps, window_w, columns, L),
+                    tap_at(view, tap + 2, taps, window_w, columns, L), tap_at(view, tap + 3, taps, window_w, columns, L),
+                    tap_at(view, tap + 4, taps, window_w, columns, L),
+                )  # fmt: skip
+                correlate(
+                    slab, at_slab, columns * L, step_h, step * L, gradients, at_gradients, positions * L,
+                    line1 - line0, positions, t0, t1, t2, t3, t4, sums, at_sums + tap * L,
+                )  # fmt: skip
+        for tap in range(taps):
+            to = (part * taps + tap) * o[CHANNELS] + channel
+            store_part(parts, to, count, load(sums, at_sums + tap * L))
+
+
+def filter_grad(spec: Any, x: Array, dy: Array, dw: Array, db: Array | None, threads: int) -> None:
+    L = vector_bytes() // x.itemsize
+    view = forward_view(spec)
+    step_h, step_w = (int(view[AXIS * a + STEP]) for a in (1, 2))
+    lines, positions = (int(view[view[AXIS * a + PHASES_AT]]) for a in (1, 2))
+    window = plane_window(spec)
+    spans = [(f - 1) * d + 1 for f, d in zip(window, (1, *spec.dilation)[-2:], strict=True)]
+    columns = (positions - 1) * step_w + spans[1]
+    band = max(1, min(lines, (SLAB_BYTES // (columns * L * x.itemsize) - spans[0]) // step_h + 1))
+    bands = up(lines, band)
+    pieces = up(spec.c, L)
+    parts = 1 if threads == 1 else min(up(2 * threads, pieces), spec.n * bands)
+    threads = useful_threads(threads, pieces * parts, spec.flops)
+    slab, strip = ((band - 1) * step_h + spans[0]) * columns * L, band * positions * L
+    options = np.array([spec.n, spec.c, spec.channels_last, 0, band, bands, slab, strip, parts, *window])
+    sums = np.empty((parts, dw.size), dw.dtype)
+    run(
+        *(filter_grad_job, pieces * parts, threads, options, view, x, dy, sums),
+        *(np.empty(threads * slab, x.dtype), np.empty(threads * strip, x.dtype)),
+        np.empty(threads * (window[0] * window[1] + TAPS_OF_BLOCK) * L, x.dtype),
+    )
+    if spec.channels_last:
+        sum_parts(sums, dw, threads)
+    else:
+        run(gather_sums_job, spec.k, min(threads, spec.k), spec.geometry, np.array([parts]), sums, dw)
+    if db is not None:
+        bias_grad(spec, dy, db, threads)

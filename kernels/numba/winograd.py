@@ -1,0 +1,261 @@
+"""Winograd's F(4x4, 3x3): 36 multiplications for 16 outputs that take 144 by the definition.
+
+    y = A^T [(G w G^T) * (B^T x B)] A          (Lavin and Gray 2015)
+
+on 6 x 6 tiles of x that overlap by two. Interpolation at 0, +-5/8, +-3/2 and infinity rounds five times worse than
+the plain sum, half of what the usual 0, +-1, +-2 does (Barabasz et al. 2018). The input gradient is the same on dy with
+turned filters; the filter gradient is the transposed algorithm, G^T [(B^T x B) * (A dy A^T)] G.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastconv.kernels.numba import winograd_filter_grad as transposed
+from fastconv.kernels.numba.blocked_filter_grad import gather_sums_job
+from fastconv.kernels.numba.epilogue import ACTIVATIONS, finish
+from fastconv.kernels.numba.filters import bias_grad, pack_panels, sum_parts
+from fastconv.kernels.numba.gemm import INDEX, gemm_panel, index_of
+from fastconv.kernels.numba.geometry import transpose
+from fastconv.kernels.numba.jit import jit, run, unpack, useful_threads, vector_bytes
+from fastconv.kernels.numba.tile import NV, panel_width
+from fastconv.kernels.numba.vector import lanes, store, store_part
+from fastconv.kernels.numba.winograd_tiles import (
+    CHANNELS, COLUMNS, DEPTH, GROUPS, IMAGES, IN_H, IN_W, LAST, OUT_H, OUT_W, PAD_H, PAD_W, TILE_COLUMNS, TILE_LINES,
+    TO_CHANNELS, copy_slab, filter_transform, load3, load6, output_transform, store6, transform_inputs, whole_vectors,
+)  # fmt: skip
+
+Array = NDArray[Any]
+ACTIVATION = 15
+# Bytes of transformed input of a job: with its products (36 tiles x 48 columns) it stays in a 1 MB level 2 cache.
+INPUT_BYTES = 512 * 1024
+
+
+def transform_filters_job(begin, end, thread, arguments):
+    """A job: one depth of one panel: w (9, depth, width) -> u (36, depth, width)."""
+    o, w, u = unpack(arguments)
+    L = lanes(w)
+    depth, width = o[0], o[1]
+    for job in range(begin, end):
+        panel, c = job // depth, job % depth
+        source, to = (panel * 9 * depth + c) * width, (panel * 36 * depth + c) * width
+        far = depth * width
+        for j in range(0, width, L):
+            for s in range(3):
+                g = load3(w, source + s * far + j, 3 * far)
+                store6(u, to + s * far + j, 6 * far, filter_transform(w, g))
+            for i in range(0, 36, 6):
+                store6(u, to + i * far + j, far, filter_transform(w, load3(u, to + i * far + j, far)))
+
+
+@jit
+def write_outputs(
+    o, y, products, at_m, width, image, line, tile0, tiles, channel, count, bias, strip, at_strip
+):
+    """The products of a line of tiles -> four rows of y, for one panel of channels; at_m is the first tile's."""
+    L = lanes(y)
+    plane = o[OUT_H] * o[OUT_W]
+    rows, first = min(4, o[OUT_H] - 4 * line), 4 * tile0
+    columns = min(4 * tiles, o[OUT_W] - first)
+    far = o[TILE_LINES] * o[TILE_COLUMNS] * width
+    for t in range(tiles):
+        for j in range(0, count, L):
+            at = at_m + t * width + j
+            for f in range(6):
+                m = output_transform(y, load6(products, at + f * far, 6 * far))
+                store(products, at + f * far, m[0])
+                store(products, at + (6 + f) * far, m[1])
+                store(products, at + (12 + f) * far, m[2])
+                store(products, at + (18 + f) * far, m[3])
+            for i in range(rows):
+                m = output_transform(y, load6(products, at + 6 * i * far, far))
+                if o[LAST]:
+                    to = (
+                        ((image * o[OUT_H] + 4 * line + i) * o[OUT_W] + first + 4 * t) * o[TO_CHANNELS]
+                        + channel
+                        + j
+                    )
+                    left = columns - 4 * t
+                    store_part(y, to, count - j, m[0])
+                    store_part(y, to + o[TO_CHANNELS], count - j if left > 1 else 0, m[1])
+                    store_part(y, to + 2 * o[TO_CHANNELS], count - j if left > 2 else 0, m[2])
+                    store_part(y, to + 3 * o[TO_CHANNELS], count - j if left > 3 else 0, m[3])
+                else:
+                    to = at_strip + (i * o[TILE_COLUMNS] + t) * 4 * width + j
+                    store(strip, to, m[0])
+                    store(strip, to + width, m[1])
+                    store(strip, to + 2 * width, m[2])
+                    store(strip, to + 3 * width, m[3])
+    for i in range(rows):
+        at_row = (4 * line + i) * o[OUT_W] + first
+        if o[LAST]:
+            if bias.size > 0 or o[ACTIVATION] > 0:
+                for p in range(columns):
+                    at = (image * plane + at_row + p) * o[TO_CHANNELS] + channel
+                    finish(y, at, 1, count, bias, channel, 1, o[ACTIVATION])
+        else:
+            to = (image * o[TO_CHANNELS] + channel) * plane + at_row
+            transpose(y, to, plane, strip, at_strip + i * 4 * o[TILE_COLUMNS] * width, width, columns, count)
+            if bias.size > 0 or o[ACTIVATION] > 0:
+                for k in range(count):
+                    finish(y, to + k * plane, 1, columns, bias, channel + k, 0, o[ACTIVATION])
+
+
+def gather_job(begin, end, thread, arguments):
+    """A job: some lines of tiles (rows of four outputs), or a part of one, of a group."""
+    o, x, u, bias, y, inputs, slab, products, strip, index = unpack(arguments)
+    L = lanes(x)
+    depth, columns, all_tiles = o[DEPTH], o[COLUMNS], o[TILE_LINES] * o[TILE_COLUMNS]
+    width = panel_width(columns, L)
+    panels = (columns + width - 1) // width
+    tile_rows, tile_columns = (o[OUT_H] + 3) // 4, (o[OUT_W] + 3) // 4
+    cuts = (tile_columns + o[TILE_COLUMNS] - 1) // o[TILE_COLUMNS]
+    blocks = (o[IMAGES] * tile_rows + o[TILE_LINES] - 1) // o[TILE_LINES]
+    wide = whole_vectors(x, depth)
+    shape = (o[CHANNELS], o[IN_H], o[IN_W], o[LAST])
+    at_inputs, at_products = thread * 36 * all_tiles * wide, thread * 36 * all_tiles * NV * L
+    at_slab = thread * 6 * (4 * o[TILE_COLUMNS] + 2) * wide
+    at_strip = thread * 16 * o[TILE_COLUMNS] * NV * L
+    for job in range(begin, end):
+        cut, block, group = job % cuts, job // cuts % blocks, job // cuts // blocks
+        line0 = block * o[TILE_LINES]
+        line1 = min(o[IMAGES] * tile_rows, line0 + o[TILE_LINES])
+        tile0 = cut * o[TILE_COLUMNS]
+        tiles = min(o[TILE_COLUMNS], tile_columns - tile0)
+        for line in range(line0, line1):
+            image, row = line // tile_rows, line % tile_rows
+            h, w = 4 * row - o[PAD_H], 4 * tile0 - o[PAD_W]
+            copy_slab(x, shape, group * depth, depth, image, h, w, 6, 4 * tiles + 2, slab, at_slab)
+            to = at_inputs + (line - line0) * tiles * wide
+            transform_inputs(slab, at_slab, 4 * tiles + 2, tiles, wide, inputs, to, all_tiles)
+        rows = (line1 - line0) * tiles
+        for panel in range(panels):
+            count = min(width, columns - panel * width)
+            start = index_of(thread, index, wide, width)
+            for f in range(36):
+                gemm_panel(
+                    rows, depth, inputs, at_inputs + f * all_tiles * wide, wide, 1,
+                    u, ((group * panels + panel) * 36 + f) * depth * width, width,
+                    products, at_products + f * all_tiles * width, width, width, False, index, start,
+                )  # fmt: skip
+            for line in range(line0, line1):
+                write_outputs(
+                    o, y, products, at_products + (line - line0) * tiles * width, width, line // tile_rows,
+                    line % tile_rows, tile0, tiles, group * columns + panel * width, count, bias, strip, at_strip,
+                )  # fmt: skip
+
+
+def up(a: int, b: int) -> int:
+    """a / b, rounded up"""
+    return -(-a // b)
+
+
+def tile_block(tile_columns: int, lines: int, depth: int, itemsize: int, jobs: int) -> tuple[int, int]:
+    """(lines of tiles, tiles of a line) of a job: as much input as INPUT_BYTES, but enough jobs for the threads."""
+    most = max(8, INPUT_BYTES // (36 * depth * itemsize) // 8 * 8)
+    while most > 16 and tile_columns * lines < jobs * most:
+        most //= 2
+    columns = up(tile_columns, up(tile_columns, most))
+    return max(1, min(lines, most // columns)), columns
+
+
+def gather(
+    spec: Any,
+    x: Array,
+    w: Array,
+    bias: Array | None,
+    y: Array,
+    activation: str | None,
+    threads: int,
+    *,
+    backward: bool,
+) -> None:
+    """The forward pass, or the input gradient with dy for x."""
+    c, k = spec.c // spec.groups, spec.k // spec.groups
+    depth, columns = (k, c) if backward else (c, k)
+    sizes = (spec.out_size, spec.size) if backward else (spec.size, spec.out_size)
+    pads = [2 - before if backward else before for before, _ in spec.padding]
+    L = vector_bytes() // x.itemsize
+    width = getattr(panel_width, "py_func", panel_width)(columns, L)
+    panels = spec.groups * up(columns, width)
+    packed = pack_panels(spec, w, width, threads, backward=backward)
+    u = np.empty(packed.size * 4, w.dtype)
+    helpers = useful_threads(threads, panels * depth, 30.0 * u.size)
+    run(transform_filters_job, panels * depth, helpers, np.array([depth, width]), packed, u)
+
+    tile_rows, tile_columns = up(sizes[1][0], 4), up(sizes[1][1], 4)
+    lines = spec.n * tile_rows
+    tile_lines, block_columns = tile_block(
+        tile_columns, lines, depth, x.itemsize, 1 if threads == 1 else 2 * threads
+    )
+    jobs = spec.groups * up(lines, tile_lines) * up(tile_columns, block_columns)
+    threads = useful_threads(threads, jobs, spec.flops / 4)
+    options = np.array(
+        [spec.n, spec.groups, depth * spec.groups, columns * spec.groups, depth, columns, *sizes[0], *sizes[1], *pads,
+         spec.channels_last, tile_lines, block_columns, ACTIVATIONS.index(activation)]
+    )  # fmt: skip
+    tiles = tile_lines * block_columns
+    wide = up(depth, L) * L
+    scratch = (
+        36 * tiles * wide,
+        6 * (4 * block_columns + 2) * wide,
+        36 * tiles * NV * L,
+        16 * block_columns * NV * L,
+    )
+    run(
+        *(gather_job, jobs, threads, options, x, u, np.empty(0, x.dtype) if bias is None else bias, y),
+        *(np.empty(threads * size, x.dtype) for size in scratch),
+        np.empty(threads * INDEX, np.int64),
+    )
+
+
+def forward(
+    spec: Any, x: Array, w: Array, bias: Array | None, y: Array, activation: str | None, threads: int
+) -> None:
+    gather(spec, x, w, bias, y, activation, threads, backward=False)
+
+
+def input_grad(spec: Any, dy: Array, w: Array, dx: Array, threads: int) -> None:
+    gather(spec, dy, w, None, dx, None, threads, backward=True)
+
+
+def filter_grad(spec: Any, x: Array, dy: Array, dw: Array, db: Array | None, threads: int) -> None:
+    c, k = spec.c // spec.groups, spec.k // spec.groups
+    L = vector_bytes() // x.itemsize
+    width = getattr(panel_width, "py_func", panel_width)(k, L)
+    channels = min(up(c, L) * L, transposed.CHANNELS_OF_JOB)
+    tile_rows, tile_columns = up(spec.out_size[0], 4), up(spec.out_size[1], 4)
+    lines = spec.n * tile_rows
+    columns = up(tile_columns, up(tile_columns, transposed.TILES))
+    tile_lines = max(1, min(lines, transposed.TILES // columns))
+    blocks = up(lines, tile_lines) * up(tile_columns, columns)
+    pieces = spec.groups * up(k, width) * up(c, channels)
+    parts = 1 if threads == 1 else min(up(2 * threads, pieces), blocks)
+    threads = useful_threads(threads, pieces * parts, spec.flops / 4)
+    tiles = tile_lines * columns
+    options = np.array(
+        [spec.n, spec.groups, spec.c, spec.k, c, k, *spec.size, *spec.out_size, *(before for before, _ in spec.padding),
+         spec.channels_last, tile_lines, columns, channels, parts]
+    )  # fmt: skip
+    sums = np.empty((parts, dw.size), dw.dtype)
+    wide = max(channels, NV * L)
+    scratch = (
+        36 * tiles * channels,
+        36 * tiles * NV * L,
+        36 * channels * NV * L,
+        6 * (4 * columns + 2) * wide,
+    )
+    run(
+        *(transposed.filter_grad_job, pieces * parts, threads, options, x, dy, sums),
+        *(np.empty(threads * size, x.dtype) for size in scratch),
+        np.empty(threads * INDEX, np.int64),
+    )
+    if spec.channels_last:
+        sum_parts(sums, dw, threads)
+    else:
+        run(gather_sums_job, spec.k, min(threads, spec.k), spec.geometry, np.array([parts]), sums, dw)
+    if db is not None:
+        bias_grad(spec, dy, db, threads)
