@@ -4,6 +4,7 @@
 #include "gather_first.hpp"
 #include "gather_last.hpp"
 #include "shifted_conv.hpp"
+#include "shifted_grad.hpp"
 
 namespace fastconv {
 
@@ -102,6 +103,16 @@ template <class T> void blocked_input_grad(const Geometry& g, const T* dy, const
         if (views.size() == 1) join_rows(views[0], p.dest_size);
         run_channels_first(g, views, filters, p, threads);
     }
+}
+
+// Below a tile's rows of channels, rows are made of channels and taps together.
+template <class T>
+void blocked_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* db, int threads) {
+    const bool few = g.c_group() < MR && g.taps() > 1 && g.taps() * g.c_group() * g.k * (idx)sizeof(T) <= PRIVATE_GRAD_BYTES;
+    if (few && !g.channels_last)
+        shifted_filter_grad(g, x, dy, dw, db, threads);
+    else
+        gemm_filter_grad(g, x, dy, dw, db, threads);
 }
 
 }  // namespace fastconv

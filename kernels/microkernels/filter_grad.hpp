@@ -204,7 +204,7 @@ template <class T> void filter_grad_by_outputs(const FilterGrad<T>& p, const Pan
 }
 
 template <class T>
-void blocked_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* db, int threads) {
+void gemm_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* db, int threads) {
     const View view = forward_view(g);
     const bool last = g.channels_last;
     const idx size = g.taps() * g.c_group() * g.k;

@@ -101,6 +101,9 @@ void pack_pixels(const ChannelsFirst<T>& p, const View& v, idx row_count, const 
     for (idx k = first; k < last; k++, panel += ld) {
         const TapRow* tap = taps + k % tap_count * row_count;
         const T* plane = p.source + k / tap_count * p.source_plane;
+        if (k % tap_count == 0 && k + 4 * tap_count < last)  // planes are too far apart for the hardware prefetchers
+            for (idx at = 0; at < ld * step; at += 64 / sizeof(T))
+                __builtin_prefetch(plane + 4 * p.source_plane + tap->source + at);
         if (row_count == 1 && tap->lo == 0 && tap->hi == ld) {
             copy_strided(panel, plane + tap->source, ld, step);
             continue;

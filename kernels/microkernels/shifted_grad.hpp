@@ -1,0 +1,105 @@
+// Filter gradient of few input channels, channels-first: every (channel, tap) is a row of the padded volume.
+//
+//   (channels x taps, positions) @ (positions, k) -> (channels x taps, k)
+//
+// So that a first layer's 3 channels still fill the tile's rows. Positions between the image's rows meet zeros of dy.
+#pragma once
+#include "filter_grad.hpp"
+#include "shifted_conv.hpp"
+
+namespace fastconv {
+
+template <class T> struct ShiftedGrad {
+    const Geometry* g;
+    const T *x, *dy;
+    idx rows() const { return g->c_group() * g->taps(); }
+    idx size() const { return g->groups * rows() * g->k_group(); }
+};
+
+// dy of a band, transposed to (positions, ld), zero between the rows.
+template <class T>
+void pack_band(const ShiftedGrad<T>& p, const ShiftedVolume& s, idx image, idx first, idx k, idx columns, T* panel, idx ld) {
+    const Geometry& g = *p.g;
+    idx start[3] = {0, 0, 0};
+    start[s.band_axis] = first;
+    const T* plane = p.dy + (image * g.k + k) * g.out_pixels();
+    std::fill(panel, panel + s.positions() * ld, T(0));
+    for (idx d = 0; d < s.out[0]; d++)
+        for (idx h = 0; h < s.out[1]; h++)
+            transpose(plane + ((start[0] + d) * g.out[1] + start[1] + h) * g.out[2] + start[2], g.out_pixels(), columns,
+                      s.out[2], panel + s.position(d, h) * ld, ld);
+}
+
+// Adds one band of one image to dw (groups, rows, K/groups) and db.
+template <class T>
+void add_shifted_band(const ShiftedGrad<T>& p, const ShiftedBand& band, idx image, idx first, const Panels<T>& panels,
+                      T* volume, T* panel, T* temp, T* dw, T* db) {
+    constexpr int L = LANES<T>;
+    const Geometry& g = *p.g;
+    const ShiftedVolume& s = band.volume;
+    const idx cg = g.c_group(), kg = g.k_group(), rows = p.rows();
+    const Segment segment{s.positions(), 0, 0};
+    for (idx group = 0; group < g.groups; group++) {
+        for (idx c = 0; c < cg; c++)
+            fill_volume(s, first, p.x + (image * g.c + group * cg + c) * g.pixels(), volume + c * s.size);
+        for (idx q = 0; q < panels.count; q++) {
+            const idx column = panels.first(q), filled = panels.filled(q), ld = panels.width(q) * L;
+            pack_band(p, s, image, first, group * kg + column, filled, panel, ld);
+            if (db) add_columns(panel, s.positions(), ld, filled, db + group * kg + column);
+            for (idx row = 0; row < rows; row += MR) {
+                const int m = (int)std::min<idx>(MR, rows - row);
+                const T* a[MR];
+                T* out[MR];
+                for (int i = 0; i < m; i++) {
+                    T* to = dw + (group * rows + row + i) * kg + column;
+                    a[i] = volume + band.row_of[row + i];
+                    out[i] = filled == ld ? to : temp + i * NR<T>;
+                    if (filled < ld) copy_run(out[i], to, filled);
+                }
+                tile_of<T>(m, panels.width(q))(&segment, 1, Rows<T>{a, 0, 1}, panel, ld, out, true);
+                if (filled < ld)
+                    for (int i = 0; i < m; i++) copy_run(dw + (group * rows + row + i) * kg + column, out[i], filled);
+            }
+        }
+    }
+}
+
+// Every thread sums its share of the bands; the shares are added in order.
+template <class T>
+void shifted_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* db, int threads) {
+    const View view = forward_view(g);
+    const ShiftedGrad<T> p{&g, x, dy};
+    const Panels<T> panels(g.k_group());
+    const int axis = band_axis_of(view);
+    const idx out = view.axis[axis].out, pitch = ShiftedVolume(view, axis, 1).positions();
+    const idx fit = std::max<idx>(1, std::min(PIXELS_GRAD / pitch, band_length(view, g.c_group(), VOLUME_BYTES / sizeof(T))));
+    const idx length = ceil_div(out, ceil_div(out, fit));
+    const ShiftedBand whole(view, axis, length, g.c_group());
+    const ShiftedBand last(view, axis, out % length ? out % length : length, g.c_group());
+    const idx volume = whole.volume.size * g.c_group() + VOLUME_SLACK<T>, panel = whole.volume.positions() * NR<T>;
+    const idx bands = ceil_div(out, length), items = g.n * bands, size = p.size();
+    threads = useful_threads(threads, items, 2.0 * size * g.n * g.out_pixels());
+    Workspace workspace(padded_bytes<T>(volume) + padded_bytes<T>(panel) + padded_bytes<T>(MR * NR<T>) + padded_bytes<T>(size + g.k), threads);
+    std::vector<T*> parts(threads, nullptr);
+    on_threads(threads, [&](int thread, int count) {
+        Arena arena(workspace.of(thread));
+        T *v = arena.take<T>(volume), *b = arena.take<T>(panel), *temp = arena.take<T>(MR * NR<T>);
+        T* sums = parts[thread] = arena.take<T>(size + g.k);
+        std::fill(sums, sums + size + g.k, T(0));
+        std::fill(v, v + volume, T(0));
+        for (idx item = items * thread / count; item < items * (thread + 1) / count; item++) {
+            const idx first = item % bands * length;
+            add_shifted_band(p, first + length <= out ? whole : last, item / bands, first, panels, v, b, temp, sums,
+                             db ? sums + size : nullptr);
+        }
+    });
+    T* total = parts[0];
+    for (size_t t = 1; t < parts.size() && parts[t]; t++)
+        for (idx i = 0; i < size + g.k; i++) total[i] += parts[t][i];
+    for (idx group = 0; group < g.groups; group++)  // (rows, K/groups) -> (K/groups, rows)
+        transpose(total + group * p.rows() * g.k_group(), g.k_group(), p.rows(), g.k_group(),
+                  dw + group * p.rows() * g.k_group(), p.rows());
+    if (db) std::copy(total + size, total + size + g.k, db);
+}
+
+}  // namespace fastconv
