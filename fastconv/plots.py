@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.nn.layer import Layer
-from fastconv.nn.layers import Conv2d, Dropout, Flatten
+from fastconv.nn.layers import Conv2d, Dropout
 from fastconv.nn.model import Sequential
 from fastconv.ops.arrays import Array
 from fastconv.ops.errors import bad_value
@@ -177,14 +177,23 @@ def filters(source: Layer | Array, *, limit: int = 64, figure: Any = None) -> An
     return figure
 
 
-def feature_maps(net: Sequential, image: Array, *, limit: int = 32, figure: Any = None) -> Any:
+def feature_maps(
+    net: Sequential,
+    image: Array,
+    layers: Sequence[int] | None = None,
+    *,
+    limit: int = 32,
+    figure: Any = None,
+) -> Any:
     """What each layer makes of one image, a block of tiles a layer.
 
     Parameters
     ----------
     net : Sequential
-        Layers whose output are maps (N, C, H, W) are shown, except those that only drop or reshape.
     image : ndarray (C, H, W)
+    layers : sequence of int, optional
+        Indices of the layers to show; default: all whose output are maps (N, C, H, W), except those that only
+        drop or reshape.
     limit : int, default 32
         Most maps a layer.
     figure : matplotlib Figure or SubFigure, optional
@@ -193,8 +202,10 @@ def feature_maps(net: Sequential, image: Array, *, limit: int = 32, figure: Any 
     -------
     matplotlib Figure or SubFigure
     """
-    shown = [("input", np.asarray(image, net.dtype))]
-    shown += [(type(layer).__name__, y[0]) for layer, y in layer_outputs(net, image) if y.ndim == 4]
+    shown: list[tuple[str, Array]] = [("input", np.asarray(image, net.dtype))]
+    for i, (layer, y) in enumerate(zip(net.layers, layer_outputs(net, image), strict=True)):
+        if y.ndim == 4 and (i in layers if layers is not None else not isinstance(layer, Dropout)):
+            shown.append((type(layer).__name__, y[0]))
     widths = [1.0] + [2.5] * (len(shown) - 1)
     figure = canvas(figure, (1.2 * sum(widths), 3))
     grid = figure.subplots(1, len(shown), squeeze=False, width_ratios=widths)[0]
@@ -208,8 +219,8 @@ def feature_maps(net: Sequential, image: Array, *, limit: int = 32, figure: Any 
     return figure
 
 
-def layer_outputs(net: Sequential, image: Array) -> list[tuple[Layer, Array]]:
-    """Each layer of a net with its output for one image (C, H, W), in evaluation mode."""
+def layer_outputs(net: Sequential, image: Array) -> list[Array]:
+    """Each layer's output for one image (C, H, W), in evaluation mode."""
     x = np.asarray(image, net.dtype)[None]
     training = net.training
     net.eval()
@@ -218,8 +229,7 @@ def layer_outputs(net: Sequential, image: Array) -> list[tuple[Layer, Array]]:
         for layer in net.layers:
             x = layer.forward(x)
             layer.forget()
-            if not isinstance(layer, (Dropout, Flatten)):
-                found.append((layer, x))
+            found.append(x)
     finally:
         net.train(training)
     return found

@@ -99,6 +99,11 @@ def test_feature_maps_of_each_layer_in_evaluation_mode(tmp_path):
         "ReLU\n6x8x8",
         "MaxPool2d\n6x4x4",
     ]
+    assert [a.get_title()[:4] for a in plots.feature_maps(model, image, [2, 1]).axes] == [
+        "inpu",
+        "ReLU",
+        "MaxP",
+    ]
     wanted = model[0](image[None].astype(np.float32))[0, 0]
     np.testing.assert_array_equal(axes[1].images[0].get_array()[:8, :8], wanted)
     assert model.training

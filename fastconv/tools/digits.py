@@ -172,13 +172,13 @@ def run(args: argparse.Namespace) -> int:
     seeds = parse_int("digits", "--seeds", args.seeds, 1)
     epochs = parse_int("digits", "--epochs", args.epochs, 1)
     with use(kernel=args.kernel, threads=args.threads):
-        first = show_training(seeds, epochs)
-        rows = agreement(available_kernels(), first.data, STEPS)
+        trainings = show_training(seeds, epochs)
+        rows = agreement(available_kernels(), trainings[0].data, STEPS)
     print(f"\nThe loss after {STEPS} steps with each kernel, against the reference's curve:\n")
     print(table(rows))
     from fastconv.tools.digits_report import draw
 
-    draw(first).savefig(args.report)
+    draw(trainings).savefig(args.report)
     print(f"\nPictures: {args.report}")
     wrong = [f"{row.kernel} in {row.dtype}" for row in rows if not row.agrees]
     if wrong:
@@ -186,8 +186,8 @@ def run(args: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
-def show_training(seeds: int, epochs: int) -> Training:
-    """Train on every seed and print the accuracies; the first seed's training."""
+def show_training(seeds: int, epochs: int) -> list[Training]:
+    """Train on every seed and print the accuracies."""
     print(digits_net().summary((1, 8, 8)), end="\n\n")
     trainings = []
     for seed in range(seeds):
@@ -196,7 +196,7 @@ def show_training(seeds: int, epochs: int) -> Training:
         print(f"seed {seed}: test accuracy {last.accuracy:.2%} in {last.seconds:.1f} s", flush=True)
     accuracies = [t.accuracy for t in trainings]
     print(f"mean of {seeds}: {np.mean(accuracies):.2%}, lowest {min(accuracies):.2%}")
-    return trainings[0]
+    return trainings
 
 
 def table(rows: Sequence[Agreement]) -> str:
