@@ -109,7 +109,7 @@ template <class T> void blocked_input_grad(const Geometry& g, const T* dy, const
 template <class T>
 void blocked_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* db, int threads) {
     const bool few = g.c_group() < MR && g.taps() > 1 && g.taps() * g.c_group() * g.k * (idx)sizeof(T) <= PRIVATE_GRAD_BYTES;
-    if (few && !g.channels_last)
+    if (few)
         shifted_filter_grad(g, x, dy, dw, db, threads);
     else
         gemm_filter_grad(g, x, dy, dw, db, threads);

@@ -74,7 +74,8 @@ inline void add_taps_of(idx taps, idx step, const T* x, const T* weights, Vec<T>
 
 // PIXELS outputs of a row from pixel w on; `row` is the slab row of the first tap, weights are [tap][lane].
 template <class T, int PIXELS>
-void depthwise_pixels(const SlabTaps& taps, const T* row, idx columns, idx w, const T* weights, Vec<T> bias, T* out) {
+void depthwise_pixels(const SlabTaps& taps, const T* row, idx columns, idx w, const T* weights, Vec<T> bias, T* out,
+                      idx out_step) {
     constexpr int L = LANES<T>;
     const Axis *H = &taps.view->axis[1], *W = &taps.view->axis[2];
     Vec<T> sums[PIXELS];
@@ -88,7 +89,7 @@ void depthwise_pixels(const SlabTaps& taps, const T* row, idx columns, idx w, co
             s += count;
         }
     }
-    for (int j = 0; j < PIXELS; j++) store(out + j * L, sums[j]);
+    for (int j = 0; j < PIXELS; j++) store(out + j * out_step, sums[j]);
 }
 
 template <class T> struct Depthwise {
@@ -100,9 +101,40 @@ template <class T> struct Depthwise {
     Activation activation;
 };
 
+// The views that write the same rows of dest, one a column phase, over one slab.
+struct RowPhase {
+    std::vector<SlabTaps> taps;
+    idx low, columns;  // of the slab: least column offset, width
+    const Axis& height() const { return taps[0].view->axis[1]; }
+
+    explicit RowPhase(const std::vector<const View*>& views) {
+        for (const View* v : views) taps.emplace_back(*v);
+        low = taps[0].low[1];
+        for (const SlabTaps& t : taps) low = std::min(low, t.low[1]);
+        columns = 0;
+        for (SlabTaps& t : taps) {
+            columns = std::max(columns, t.low[1] - low + t.columns());
+            t.low[1] = low;
+        }
+    }
+};
+
+// Views grouped by the row phase they write; those without positions left out.
+inline std::vector<RowPhase> row_phases(const std::vector<View>& views) {
+    std::vector<RowPhase> phases;
+    for (size_t i = 0; i < views.size();) {
+        std::vector<const View*> same;
+        const idx first = views[i].axis[1].first;
+        for (; i < views.size() && views[i].axis[1].first == first; i++)
+            if (views[i].positions() > 0) same.push_back(&views[i]);
+        if (!same.empty()) phases.emplace_back(same);
+    }
+    return phases;
+}
+
 struct DepthwiseJob {
-    const SlabTaps* taps;
-    idx image, channel, row, rows;  // output rows of the view
+    const RowPhase* phase;
+    idx image, channel, row, rows;  // output rows of the phase
 };
 
 // Weights of a vector of channels, in the view's order: [tap][lane].
@@ -116,42 +148,46 @@ void load_weights(const Depthwise<T>& p, const View& v, idx channel, idx lanes, 
         }
 }
 
-// The band's output for one vector of channels, from its slab plane.
+// One view's output for one vector of channels, from its slab plane; `out` is the plane of whole dest rows.
 template <class T>
-void depthwise_plane(const SlabTaps& taps, idx rows, const T* slab, const T* weights, Vec<T> bias, T* out) {
+void depthwise_plane(const SlabTaps& taps, idx columns, idx rows, const T* slab, const T* weights, Vec<T> bias, T* out,
+                     idx out_row) {
     constexpr int L = LANES<T>;
     const Axis *H = &taps.view->axis[1], *W = &taps.view->axis[2];
-    const idx columns = taps.columns();
+    const idx step = W->stride * L;
     for (idx h = 0; h < rows; h++) {
         const T* row = slab + h * H->step * columns * L;
-        T* to = out + h * W->out * L;
+        T* to = out + h * out_row + W->first * L;
         idx w = 0;
         for (; w + DEPTHWISE_PIXELS <= W->out; w += DEPTHWISE_PIXELS)
-            depthwise_pixels<T, DEPTHWISE_PIXELS>(taps, row, columns, w, weights, bias, to + w * L);
-        for (; w + 2 <= W->out; w += 2) depthwise_pixels<T, 2>(taps, row, columns, w, weights, bias, to + w * L);
-        if (w < W->out) depthwise_pixels<T, 1>(taps, row, columns, w, weights, bias, to + w * L);
+            depthwise_pixels<T, DEPTHWISE_PIXELS>(taps, row, columns, w, weights, bias, to + w * step, step);
+        for (; w + 2 <= W->out; w += 2) depthwise_pixels<T, 2>(taps, row, columns, w, weights, bias, to + w * step, step);
+        if (w < W->out) depthwise_pixels<T, 1>(taps, row, columns, w, weights, bias, to + w * step, step);
     }
 }
 
 template <class T>
 void run_depthwise_job(const Depthwise<T>& p, const DepthwiseJob& job, idx vectors, T* weights, T* slab, T* out) {
     constexpr int L = LANES<T>;
-    const SlabTaps& taps = *job.taps;
-    const Axis *H = &taps.view->axis[1], *W = &taps.view->axis[2];
+    const RowPhase& phase = *job.phase;
+    const Axis& H = phase.height();
     const idx lanes = std::min<idx>(vectors * L, p.source.channels - job.channel);
-    const Window window{job.image, job.row * H->step + taps.low[0], taps.low[1], 1, 1, taps.rows(job.rows), taps.columns(),
-                        job.channel, lanes};
+    const Window window{job.image, job.row * H.step + phase.taps[0].low[0], phase.low, 1, 1, phase.taps[0].rows(job.rows),
+                        phase.columns, job.channel, lanes};
     load_slab(p.source, window, slab);
-    const idx plane = job.rows * W->out * L;
+    const idx out_row = p.dest.width * L, plane = job.rows * out_row;
     for (idx v = 0; v < window.vectors(L); v++) {
         const idx channel = job.channel + v * L, part = std::min<idx>(L, lanes - v * L);
-        load_weights(p, *taps.view, channel, part, weights);
-        depthwise_plane(taps, job.rows, slab + v * window.rows * window.columns * L, weights,
-                        p.bias ? load_part(p.bias + channel, part) : Vec<T>{}, out + v * plane);
+        const Vec<T> bias = p.bias ? load_part(p.bias + channel, part) : Vec<T>{};
+        for (const SlabTaps& taps : phase.taps) {
+            load_weights(p, *taps.view, channel, part, weights);
+            depthwise_plane(taps, phase.columns, job.rows, slab + v * window.rows * window.columns * L, weights, bias,
+                            out + v * plane, out_row);
+        }
         if (p.activation != LINEAR) finish_row(out + v * plane, plane, T(0), p.activation);
     }
-    store_slab(p.dest, {job.image, H->first + job.row * H->stride, W->first, H->stride, W->stride, job.rows, W->out,
-                        job.channel, lanes}, out);
+    store_slab(p.dest, {job.image, H.first + job.row * H.stride, 0, H.stride, 1, job.rows, p.dest.width, job.channel, lanes},
+               out);
 }
 
 // Rows of a band whose slab is about DEPTHWISE_SLAB_BYTES, but enough that the rows neighbouring bands share
@@ -165,21 +201,19 @@ template <class T> idx band_rows(idx height, idx step, idx reach, idx columns, i
 
 template <class T> void depthwise_conv(const Geometry& g, const std::vector<View>& views, const Depthwise<T>& p, int threads) {
     constexpr int L = LANES<T>;
-    std::vector<SlabTaps> taps;
+    const std::vector<RowPhase> phases = row_phases(views);
     std::vector<DepthwiseJob> jobs;
-    taps.reserve(views.size());
     const idx vectors = depthwise_vectors(g, L);
     idx slab = 0, out = 0;
-    for (const View& v : views) {
-        if (v.positions() == 0) continue;
-        taps.emplace_back(v);
-        const SlabTaps& t = taps.back();
-        const idx height = v.axis[1].out, rows = band_rows<T>(height, v.axis[1].step, t.reach[0], t.columns(), vectors);
-        slab = std::max(slab, t.rows(rows) * t.columns() * vectors * L);
-        out = std::max(out, rows * v.axis[2].out * vectors * L);
+    for (const RowPhase& phase : phases) {
+        const Axis& H = phase.height();
+        const SlabTaps& t = phase.taps[0];
+        const idx rows = band_rows<T>(H.out, H.step, t.reach[0], phase.columns, vectors);
+        slab = std::max(slab, t.rows(rows) * phase.columns * vectors * L);
+        out = std::max(out, rows * p.dest.width * vectors * L);
         for (idx image = 0; image < g.n; image++)
             for (idx c = 0; c < g.c; c += vectors * L)
-                for (idx h = 0; h < height; h += rows) jobs.push_back({&t, image, c, h, std::min(rows, height - h)});
+                for (idx h = 0; h < H.out; h += rows) jobs.push_back({&phase, image, c, h, std::min(rows, H.out - h)});
     }
     // a slab element costs about a multiply-add each way, so count two taps more than there are
     threads = useful_threads(threads, (idx)jobs.size(), 2.0 * g.n * g.c * g.out_pixels() * (g.taps() + 4));

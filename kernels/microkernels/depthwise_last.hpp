@@ -74,6 +74,12 @@ inline __attribute__((always_inline)) void add_pixels_of(idx taps, idx step, con
         add_pixels<T, PIXELS, TAPS, 0>(pixels, weights, c, step, sums);
 }
 
+// A share of the pixels that follow `last`, those of the next tile: step c of the loop over channels fetches lines
+// c * PIXELS * step on. Tiles hop between pixels, which the hardware prefetchers do not follow.
+template <int PIXELS, class T> inline void prefetch_next(const T* last, idx channels, idx step, idx c) {
+    for (idx i = 0; i < PIXELS * step; i++) __builtin_prefetch(last + channels + c * PIXELS * step + i * LANES<T>);
+}
+
 // All channels of PIXELS outputs. The last vector overlaps the one before where C is no multiple of it.
 template <class T, int PIXELS>
 void depthwise_tile(const DepthwiseLast<T>& p, const LastRow& row, idx w, const T* const* weights, const T** pixels) {
@@ -88,11 +94,7 @@ void depthwise_tile(const DepthwiseLast<T>& p, const LastRow& row, idx w, const 
         Vec<T> sums[PIXELS];
         const Vec<T> bias = p.bias ? load(p.bias + c) : Vec<T>{};
         for (int j = 0; j < PIXELS; j++) sums[j] = bias;
-        // the next tile's pixels of the lowest row, and its outputs: tiles hop between pixels, which the hardware
-        // prefetchers do not follow
-        if (rows && span)
-            for (idx i = 0; i < PIXELS * W->step; i++)
-                __builtin_prefetch(pixels[rows * span - 1] + p.channels + c * PIXELS * W->step + i * L);
+        if (rows && span) prefetch_next<PIXELS>(pixels[rows * span - 1], p.channels, W->step, c);
         for (idx i = 0; i < PIXELS * W->stride; i++)
             __builtin_prefetch(to + (PIXELS * p.channels + c * PIXELS) * W->stride + i * L, 1);
         for (idx r = 0; r < rows; r++)
@@ -204,9 +206,15 @@ void depthwise_grad_tile(const DepthwiseLast<T>& p, const LastRow& row, idx w, c
     const idx span = span_of(*row.view, PIXELS), rows = H->taps(), taps = W->taps();
     for (idx r = 0; r < rows; r++)
         for (idx s = 0; s < taps; s += DEPTHWISE_TAPS)
-            for (idx c = 0; c + L <= p.channels; c += L)
+            for (idx c = 0; c + L <= p.channels; c += L) {
+                if (r == 0 && s == 0)
+                    {
+                    prefetch_next<PIXELS>(pixels[rows * span - 1], p.channels, W->step, c);
+                    prefetch_next<PIXELS>(dy + (w + PIXELS - 1) * p.channels, p.channels, 1, c);
+                }
                 add_gradients_of<T, PIXELS>(std::min<idx>(DEPTHWISE_TAPS, taps - s), W->step, pixels + r * span + s,
                                             dy + w * p.channels, p.channels, c, sums + (r * taps + s) * ld, ld);
+            }
     for (idx c = p.channels / L * L; c < p.channels; c++)  // the channels of a part of a vector
         for (idx r = 0; r < rows; r++)
             for (idx s = 0; s < taps; s++)

@@ -110,16 +110,37 @@ template <class T> std::vector<GradRows> grad_rows(const FilterGrad<T>& p) {
 }
 
 template <class T> struct GradScratch {
-    T *panel, *temp;
+    T *panel, *temp, *rows;
     std::vector<PixelRun> runs;
     std::vector<Segment> segments;
-    static idx bytes() { return padded_bytes<T>(PIXELS_GRAD * NR<T>) + padded_bytes<T>(MR * NR<T>); }
+    static idx bytes() {
+        return padded_bytes<T>(PIXELS_GRAD * NR<T>) + padded_bytes<T>(MR * NR<T>) + padded_bytes<T>(PIXELS_GRAD * GRAD_ROWS);
+    }
     explicit GradScratch(char* memory) {
         Arena arena(memory);
         panel = arena.take<T>(PIXELS_GRAD * NR<T>);
         temp = arena.take<T>(MR * NR<T>);
+        rows = arena.take<T>(PIXELS_GRAD * GRAD_ROWS);
     }
 };
+
+// Pixels a multiple of 2 KB apart fall on few sets of the caches: the rows of a job are then copied side by side.
+constexpr idx CONFLICT_BYTES = 2048;
+
+template <class T> bool rows_conflict(const FilterGrad<T>& p) {
+    return p.x_channel == 1 && p.view->axis[2].step * p.x_pixel * sizeof(T) % CONFLICT_BYTES == 0;
+}
+
+// Channels [c, c + count) of the segments' pixels -> (pixels, GRAD_ROWS); the segments then read the copy.
+template <class T>
+void pack_rows(const T* x, idx step, idx count, std::vector<Segment>& segments, T* to) {
+    idx at = 0;
+    for (Segment& s : segments) {
+        for (idx i = 0; i < s.length; i++) copy_run(to + at + i * GRAD_ROWS, x + s.a + i * step, count);
+        s.a = at;
+        at += s.length * GRAD_ROWS;
+    }
+}
 
 // Adds pixels [first, last) of one group to rows [begin, end) of columns `panel` in dw, and to db where `bias`.
 template <class T>
@@ -137,18 +158,24 @@ void add_filter_grad(const FilterGrad<T>& p, idx group, const Panels<T>& panels,
         for (const GradRows* r = begin; r < end; r++) {
             tap_segments(p, r->tap, s.runs, width * L, s.segments);
             if (s.segments.empty()) continue;
+            const T* x = p.x + (group * p.g->c_group() + r->c) * p.x_channel;
+            idx step = p.view->axis[2].step * p.x_pixel;
+            if (rows_conflict(p)) {
+                pack_rows(x, step, r->count, s.segments, s.rows);
+                x = s.rows, step = GRAD_ROWS;
+            }
             for (idx c = r->c; c < r->c + r->count; c += MR) {
                 const int m = (int)std::min<idx>(MR, r->c + r->count - c);
                 const T* rows[MR];
                 T* out[MR];
                 T* to = dw + (r->filter_tap * p.g->c_group() + c) * p.g->k + column;
                 for (int i = 0; i < m; i++) {
-                    rows[i] = p.x + (group * p.g->c_group() + c + i) * p.x_channel;
+                    rows[i] = x + (c - r->c + i) * p.x_channel;
                     out[i] = whole ? to + i * p.g->k : s.temp + i * NR<T>;
                     if (!whole) copy_run(out[i], to + i * p.g->k, filled);
                 }
                 tile_of<T>(m, width)(s.segments.data(), (idx)s.segments.size(),
-                                     Rows<T>{rows, 0, p.view->axis[2].step * p.x_pixel}, s.panel, width * L, out, true);
+                                     Rows<T>{rows, 0, step}, s.panel, width * L, out, true);
                 if (!whole)
                     for (int i = 0; i < m; i++) copy_run(to + i * p.g->k, out[i], filled);
             }
@@ -219,7 +246,12 @@ void gemm_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* db, 
         filter_grad_by_pixels(p, panels, threads);
     else
         filter_grad_by_outputs(p, panels, threads);
-    if (!last)  // (taps x C/groups, K) -> (K, C/groups, taps)
+    if (!last && g.taps() == 1)  // (C/groups, K) -> (K, C/groups)
+        parallel_for(ceil_div<idx>(g.k, LANES<T>), threads, [&](idx part, int) {
+            const idx k = part * LANES<T>;
+            transpose(by_tap.data() + k, g.k, g.c_group(), std::min<idx>(LANES<T>, g.k - k), dw + k * g.c_group(), g.c_group());
+        });
+    else if (!last)  // (taps x C/groups, K) -> (K, C/groups, taps)
         parallel_for(g.c_group(), threads, [&](idx c, int) {
             transpose(by_tap.data() + c * g.k, g.c_group() * g.k, g.taps(), g.k, dw + c * g.taps(), g.c_group() * g.taps());
         });

@@ -114,7 +114,7 @@ void run_shifted_job(const ChannelsFirst<T>& p, const ShiftedJob<T>& job, idx li
     const ShiftedVolume& s = job.band->volume;
     for (idx c = 0; c < p.depth; c++)
         fill_volume(s, job.first, p.source + job.image * p.source_image + (job.group * p.depth + c) * p.source_plane,
-                    volume + c * s.size);
+                    1, volume + c * s.size);
     std::fill(volume + p.depth * s.size, volume + p.depth * s.size + VOLUME_SLACK<T>, T(0));
     const bool direct = rows_direct<T>(s);
     for (idx row = 0; row < p.rows; row += MR) {

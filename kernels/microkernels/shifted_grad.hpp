@@ -1,4 +1,4 @@
-// Filter gradient of few input channels, channels-first: every (channel, tap) is a row of the padded volume.
+// Filter gradient of few input channels: every (channel, tap) is a row of the padded volume.
 //
 //   (channels x taps, positions) @ (positions, k) -> (channels x taps, k)
 //
@@ -16,52 +16,74 @@ template <class T> struct ShiftedGrad {
     idx size() const { return g->groups * rows() * g->k_group(); }
 };
 
-// dy of a band, transposed to (positions, ld), zero between the rows.
+// dy of a band as (positions, ld), zero between the rows.
 template <class T>
 void pack_band(const ShiftedGrad<T>& p, const ShiftedVolume& s, idx image, idx first, idx k, idx columns, T* panel, idx ld) {
     const Geometry& g = *p.g;
     idx start[3] = {0, 0, 0};
     start[s.band_axis] = first;
-    const T* plane = p.dy + (image * g.k + k) * g.out_pixels();
     std::fill(panel, panel + s.positions() * ld, T(0));
     for (idx d = 0; d < s.out[0]; d++)
-        for (idx h = 0; h < s.out[1]; h++)
-            transpose(plane + ((start[0] + d) * g.out[1] + start[1] + h) * g.out[2] + start[2], g.out_pixels(), columns,
-                      s.out[2], panel + s.position(d, h) * ld, ld);
+        for (idx h = 0; h < s.out[1]; h++) {
+            const idx pixel = ((start[0] + d) * g.out[1] + start[1] + h) * g.out[2] + start[2];
+            T* to = panel + s.position(d, h) * ld;
+            if (!g.channels_last) {
+                transpose(p.dy + (image * g.k + k) * g.out_pixels() + pixel, g.out_pixels(), columns, s.out[2], to, ld);
+                continue;
+            }
+            const T* from = p.dy + (image * g.out_pixels() + pixel) * g.k + k;
+            for (idx w = 0; w < s.out[2]; w++) copy_run(to + w * ld, from + w * g.k, columns);
+        }
 }
+
+template <class T> struct ShiftedGradScratch {
+    T *volume, *panel, *temp, *dw, *db;
+};
 
 // Adds one band of one image to dw (groups, rows, K/groups) and db.
 template <class T>
 void add_shifted_band(const ShiftedGrad<T>& p, const ShiftedBand& band, idx image, idx first, const Panels<T>& panels,
-                      T* volume, T* panel, T* temp, T* dw, T* db) {
+                      const ShiftedGradScratch<T>& scratch) {
     constexpr int L = LANES<T>;
     const Geometry& g = *p.g;
     const ShiftedVolume& s = band.volume;
-    const idx cg = g.c_group(), kg = g.k_group(), rows = p.rows();
+    const idx cg = g.c_group(), kg = g.k_group(), rows = p.rows(), pixel = g.channels_last ? g.c : 1;
     const Segment segment{s.positions(), 0, 0};
     for (idx group = 0; group < g.groups; group++) {
         for (idx c = 0; c < cg; c++)
-            fill_volume(s, first, p.x + (image * g.c + group * cg + c) * g.pixels(), volume + c * s.size);
+            fill_volume(s, first, p.x + image * g.c * g.pixels() + (group * cg + c) * (g.channels_last ? 1 : g.pixels()),
+                        pixel, scratch.volume + c * s.size);
         for (idx q = 0; q < panels.count; q++) {
             const idx column = panels.first(q), filled = panels.filled(q), ld = panels.width(q) * L;
-            pack_band(p, s, image, first, group * kg + column, filled, panel, ld);
-            if (db) add_columns(panel, s.positions(), ld, filled, db + group * kg + column);
+            pack_band(p, s, image, first, group * kg + column, filled, scratch.panel, ld);
+            if (scratch.db) add_columns(scratch.panel, s.positions(), ld, filled, scratch.db + group * kg + column);
             for (idx row = 0; row < rows; row += MR) {
                 const int m = (int)std::min<idx>(MR, rows - row);
                 const T* a[MR];
-                T* out[MR];
+                T *to[MR], *out[MR];
                 for (int i = 0; i < m; i++) {
-                    T* to = dw + (group * rows + row + i) * kg + column;
-                    a[i] = volume + band.row_of[row + i];
-                    out[i] = filled == ld ? to : temp + i * NR<T>;
-                    if (filled < ld) copy_run(out[i], to, filled);
+                    to[i] = scratch.dw + (group * rows + row + i) * kg + column;
+                    a[i] = scratch.volume + band.row_of[row + i];
+                    out[i] = filled == ld ? to[i] : scratch.temp + i * NR<T>;
+                    if (filled < ld) copy_run(out[i], to[i], filled);
                 }
-                tile_of<T>(m, panels.width(q))(&segment, 1, Rows<T>{a, 0, 1}, panel, ld, out, true);
-                if (filled < ld)
-                    for (int i = 0; i < m; i++) copy_run(dw + (group * rows + row + i) * kg + column, out[i], filled);
+                tile_of<T>(m, panels.width(q))(&segment, 1, Rows<T>{a, 0, 1}, scratch.panel, ld, out, true);
+                for (int i = 0; i < m && filled < ld; i++) copy_run(to[i], out[i], filled);
             }
         }
     }
+}
+
+// (groups, C/groups x taps, K/groups) -> the filters' layout.
+template <class T> void store_shifted_grad(const ShiftedGrad<T>& p, const T* sums, T* dw) {
+    const Geometry& g = *p.g;
+    const idx kg = g.k_group(), rows = p.rows(), taps = g.taps();
+    for (idx group = 0; group < g.groups; group++, sums += rows * kg)
+        if (!g.channels_last)
+            transpose(sums, kg, rows, kg, dw + group * kg * rows, rows);
+        else
+            for (idx row = 0; row < rows; row++)
+                copy_run(dw + (row % taps * g.c_group() + row / taps) * g.k + group * kg, sums + row * kg, kg);
 }
 
 // Every thread sums its share of the bands; the shares are added in order.
@@ -83,22 +105,21 @@ void shifted_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* d
     std::vector<T*> parts(threads, nullptr);
     on_threads(threads, [&](int thread, int count) {
         Arena arena(workspace.of(thread));
-        T *v = arena.take<T>(volume), *b = arena.take<T>(panel), *temp = arena.take<T>(MR * NR<T>);
-        T* sums = parts[thread] = arena.take<T>(size + g.k);
-        std::fill(sums, sums + size + g.k, T(0));
-        std::fill(v, v + volume, T(0));
+        ShiftedGradScratch<T> s{arena.take<T>(volume), arena.take<T>(panel), arena.take<T>(MR * NR<T>),
+                                arena.take<T>(size + g.k), nullptr};
+        if (db) s.db = s.dw + size;
+        parts[thread] = s.dw;
+        std::fill(s.dw, s.dw + size + g.k, T(0));
+        std::fill(s.volume, s.volume + volume, T(0));
         for (idx item = items * thread / count; item < items * (thread + 1) / count; item++) {
             const idx first = item % bands * length;
-            add_shifted_band(p, first + length <= out ? whole : last, item / bands, first, panels, v, b, temp, sums,
-                             db ? sums + size : nullptr);
+            add_shifted_band(p, first + length <= out ? whole : last, item / bands, first, panels, s);
         }
     });
     T* total = parts[0];
     for (size_t t = 1; t < parts.size() && parts[t]; t++)
         for (idx i = 0; i < size + g.k; i++) total[i] += parts[t][i];
-    for (idx group = 0; group < g.groups; group++)  // (rows, K/groups) -> (K/groups, rows)
-        transpose(total + group * p.rows() * g.k_group(), g.k_group(), p.rows(), g.k_group(),
-                  dw + group * p.rows() * g.k_group(), p.rows());
+    store_shifted_grad(p, total, dw);
     if (db) std::copy(total + size, total + size + g.k, db);
 }
 

@@ -57,8 +57,8 @@ private:
     }
 };
 
-// One channel's plane (D, H, W) -> its volume for the band that starts at output position `band`.
-template <class T> void fill_volume(const ShiftedVolume& s, idx band, const T* plane, T* volume) {
+// One channel's plane (D, H, W), `pixel` elements apart, -> its volume for the band that starts at position `band`.
+template <class T> void fill_volume(const ShiftedVolume& s, idx band, const T* plane, idx pixel, T* volume) {
     const Axis *D = &s.view->axis[0], *H = &s.view->axis[1], *W = &s.view->axis[2];
     const idx first[3] = {s.band_axis == 0 ? band : 0, s.band_axis == 1 ? band : 0, s.band_axis == 2 ? band : 0};
     for (idx pd = 0; pd < D->step; pd++)
@@ -74,8 +74,8 @@ template <class T> void fill_volume(const ShiftedVolume& s, idx band, const T* p
                             valid_range(sw, W->step, W->size, s.extent[2], &lo, &hi);
                         clear_run(volume, lo);
                         if (hi > lo)
-                            copy_strided(volume + lo, plane + (sd * H->size + sh) * W->size + sw + lo * W->step, hi - lo,
-                                         W->step);
+                            copy_strided(volume + lo, plane + ((sd * H->size + sh) * W->size + sw + lo * W->step) * pixel,
+                                         hi - lo, W->step * pixel);
                         clear_run(volume + hi, s.extent[2] - hi);
                     }
 }
