@@ -82,7 +82,7 @@ class FastEvaluator(ReferenceEvaluator):  # type: ignore[misc]
         if isinstance(self.proto_, ModelProto) and not self.new_ops_ and not nested:
             self._fused = FusedGraph(self.rt_nodes_, self.rt_inits_, self.output_names_)
 
-    def run(
+    def run(  # type: ignore[override]
         self,
         output_names: Sequence[str] | None,
         feed_inputs: dict[str, Any],

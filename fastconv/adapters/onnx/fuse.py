@@ -98,11 +98,11 @@ class Chain:
         try:
             return (self._run(values),)
         except (ValueError, TypeError):
-            values = {"": None, **self.constants, **values}
+            named: dict[str, Any] = {"": None, **self.constants, **values}
             for node in self.nodes:
-                outputs = node.run(*(values[name] for name in node.input))
-                values.update(zip(node.output, outputs, strict=False))
-            return tuple(outputs)
+                outputs: tuple[Array, ...] = node.run(*(named[name] for name in node.input))
+                named.update(zip(node.output, outputs, strict=False))
+            return outputs
 
     def _run(self, values: dict[str, Array]) -> Array:
         x, addend = values[self.nodes[0].input[0]], values.get(self.addend or "")
@@ -139,7 +139,7 @@ class Chain:
         (other,) = (name for name in node.input if name != self.output[0])
         if other not in self.constants:
             self.addend = other if node.op_type != "Mul" else None
-            return node.op_type != "Mul"
+            return self.addend is not None
         per_channel = self._per_channel(self.constants[other])
         if per_channel is None:
             return False
@@ -149,10 +149,11 @@ class Chain:
         training = (
             getattr(node, "training_mode", 0) or not getattr(node, "is_test", 1) or len(node.output) > 1
         )
-        values = [self.constants.get(name) for name in node.input[1:]]
-        if training or any(value is None or value.shape != self.filters.shape[:1] for value in values):
+        values = [self.constants[name] for name in node.input[1:] if name in self.constants]
+        if training or [value.shape for value in values] != [self.filters.shape[:1]] * 4:
             return False
-        return self._fold(*affine(*values, node.epsilon))
+        scale, bias, mean, var = values
+        return self._fold(*affine(scale, bias, mean, var, node.epsilon))
 
     def _per_channel(self, value: Array) -> Array | None:
         """(K, 1, ...) or (1, K, 1, ...) as (K,)."""
