@@ -22,14 +22,14 @@ def draw(trainings: Sequence[Training]) -> Any:
     labels = np.concatenate([t.data.y_test for t in trainings])
     predictions = np.concatenate([t.net.predict(t.data.x_test) for t in trainings])
     figure = require("matplotlib.figure", "the report").Figure(
-        figsize=(13, 13.5), layout="constrained", dpi=110
+        figsize=(13, 12.5), layout="constrained", dpi=110
     )
     splits = f"{len(trainings)} splits" if len(trainings) > 1 else "one split"
     share = np.mean(labels == predictions)
     figure.suptitle(
         f"scikit-learn's digits: {share:.2%} of {len(labels)} test digits right ({splits})", size=15
     )
-    curves, middle, maps, bottom = figure.subfigures(4, 1, height_ratios=(3.2, 4.2, 2.9, 2.6), hspace=0.03)
+    curves, middle, maps, bottom = figure.subfigures(4, 1, height_ratios=(3.2, 4.2, 2.3, 2.2), hspace=0.03)
     plots.training_curves(trainings[0].history, figure=curves)
     left, right = middle.subfigures(1, 2)
     plots.confusion_matrix(labels, predictions, data.classes, figure=left)
