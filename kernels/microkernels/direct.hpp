@@ -3,6 +3,7 @@
 // The input gradient is the forward pass of dy, once for each phase of the stride (view.hpp). Vectors run over a
 // row of pixels in channels-first, over the written channels in channels-last.
 #pragma once
+#include "direct_depthwise.hpp"
 #include "direct_strip.hpp"
 #include "direct_tile.hpp"
 #include "epilogue.hpp"
@@ -27,6 +28,8 @@ template <class T> struct Direct {
     const T* bias;
     Activation activation;
 
+    // Channels-last channels that do not mix: one group of all of them, each of depth 1.
+    bool depthwise() const { return strip.channels != depth; }
     idx taps() const { return (idx)strip.tap.size(); }
     idx step() const { return std::max<idx>(DEPTH / std::max<idx>(taps(), 1), 1); }
     // Offset in a plane of dest.
@@ -42,7 +45,7 @@ template <class T> struct DirectScratch {
     T *strip, *panel, *tile;
     Tap* taps;
     static idx panel_size(const Direct<T>& p) {
-        return p.strip.channels_last ? p.taps() * p.depth * std::min<idx>(NR<T>, p.columns + LANES<T>) : 0;
+        return p.strip.channels_last && !p.depthwise() ? p.taps() * p.depth * std::min<idx>(NR<T>, p.columns + LANES<T>) : 0;
     }
     // Joined lines read up to a tile past the strip's end.
     static idx strip_size(const Direct<T>& p) { return p.strip.elements() + NR<T>; }
@@ -151,6 +154,25 @@ template <class T> void direct_last(const Direct<T>& p, const Block& b, idx grou
     }
 }
 
+// Channels-last, depthwise: a vector of channels of M pixels at once.
+template <class T, int M = 4> void direct_each(const Direct<T>& p, const Block& b, const DirectScratch<T>& s) {
+    const T *pixels[M], *w = p.filters.at;
+    T* dest[M];
+    int m = 0;
+    for (PixelCursor at{b}; !at.done();) {
+        pixels[m] = s.strip + p.strip.position(at.image, at.row, at.column);
+        dest[m] = p.dest + ((b.image + at.image) * p.dest_plane() + p.pixel(b, at.row, at.column)) * p.columns;
+        at.next();
+        if (++m < M && !at.done()) continue;
+        if (m == M)
+            direct_depthwise_pixels<T, M>(p.strip, w, pixels, dest);
+        else
+            for (int i = 0; i < m; i++) direct_depthwise_pixels<T, 1>(p.strip, w, pixels + i, dest + i);
+        for (int i = 0; i < m; i++) finish_pixel(dest[i], p.columns, p.bias, p.activation);
+        m = 0;
+    }
+}
+
 template <class T> void run_direct(Direct<T>& p, int threads) {
     const idx pixels = p.strip.image_count() * p.d.out * p.h.out * p.w.out;
     if (pixels == 0) return;
@@ -163,19 +185,31 @@ template <class T> void run_direct(Direct<T>& p, int threads) {
         const DirectScratch<T> scratch(p, workspace.of(thread));
         const Block b = p.strip.block(job / p.groups);
         p.strip.pack(scratch.strip, p.source, job % p.groups, b);
-        if (p.strip.channels_last)
+        if (p.depthwise())
+            direct_each(p, b, scratch);
+        else if (p.strip.channels_last)
             direct_last(p, b, job % p.groups, scratch);
         else
             direct_first(p, b, job % p.groups, scratch);
     });
 }
 
+// The pass that gathers `source` through view `v` into `dest`.
+template <class T>
+Direct<T> direct_problem(const Geometry& g, const View& v, bool input_grad, const Filters<T>& filters, const T* source, T* dest) {
+    const idx* size = input_grad ? g.size : g.out;
+    idx groups = g.groups, depth = g.c_group(), columns = g.k_group(), strip_channels;
+    if (input_grad) std::swap(depth, columns);
+    strip_channels = depth;
+    if (g.channels_last && is_depthwise(g)) strip_channels = columns = groups, groups = 1;
+    return {Strip<T>(v, g.n, strip_channels, groups, g.channels_last, g.window), v.axis[0], v.axis[1], v.axis[2],
+            {size[0], size[1], size[2]}, groups, depth, columns, filters, source, dest, nullptr, LINEAR};
+}
+
 template <class T>
 void direct_forward(const Geometry& g, const T* x, const T* w, const T* bias, Activation activation, T* y, int threads) {
-    const View v = forward_view(g);
-    Direct<T> p{Strip<T>(v, g.n, g.c_group(), g.groups, g.channels_last, g.window),
-                v.axis[0], v.axis[1], v.axis[2], {g.out[0], g.out[1], g.out[2]},
-                g.groups, g.c_group(), g.k_group(), forward_filters(g, w), x, y, bias, activation};
+    Direct<T> p = direct_problem(g, forward_view(g), false, forward_filters(g, w), x, y);
+    p.bias = bias, p.activation = activation;
     run_direct(p, threads);
 }
 
@@ -185,9 +219,7 @@ template <class T> void direct_input_grad(const Geometry& g, const T* dy, const 
     for (idx i = 0; i < phases[0] * phases[1] * phases[2]; i++) {
         const View v{{input_grad_axis(g, 0, i / phases[2] / phases[1]), input_grad_axis(g, 1, i / phases[2] % phases[1]),
                       input_grad_axis(g, 2, i % phases[2])}};
-        Direct<T> p{Strip<T>(v, g.n, g.k_group(), g.groups, g.channels_last, g.window),
-                    v.axis[0], v.axis[1], v.axis[2], {g.size[0], g.size[1], g.size[2]},
-                    g.groups, g.k_group(), g.c_group(), input_grad_filters(g, w), dy, dx, nullptr, LINEAR};
+        Direct<T> p = direct_problem(g, v, true, input_grad_filters(g, w), dy, dx);
         run_direct(p, threads);
     }
 }

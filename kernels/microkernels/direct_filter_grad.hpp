@@ -99,8 +99,9 @@ void add_block(const DirectFilterGrad<T>& p, const Block& b, idx begin, idx end,
 
 template <class T>
 void direct_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* db, int threads) {
+    if (is_depthwise(g)) return direct_depthwise_filter_grad(g, x, dy, dw, db, threads);
     const Filters<T> f = forward_filters<T>(g, dw);
-    DirectFilterGrad<T> p{g, Strip<T>(forward_view(g), g.n, g.c_group(), g.groups, g.channels_last, g.window),
+    DirectFilterGrad<T> p{g, Strip<T>(forward_view(g), g.n, g.c_group(), g.groups, g.channels_last, g.window, 3 * STRIP_BYTES),
                           Panels<T>(g.k_group()), {}, {}, f.column_stride, x, dy, dw, db};
     const Strip<T>& strip = p.strip;
     const idx taps = (idx)strip.tap.size(), products = g.c_group() * taps;
