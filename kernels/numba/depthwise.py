@@ -6,7 +6,7 @@ layout; so a tap is a plain offset and no inner loop knows about borders.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fastconv.kernels.numba.blocked_filter_grad import gather_sums_job
 from fastconv.kernels.numba.epilogue import ACTIVATIONS, finish
 from fastconv.kernels.numba.filters import bias_grad, sum_parts
-from fastconv.kernels.numba.geometry import copy_run, transpose
+from fastconv.kernels.numba.geometry import clear_run, copy_run, transpose
 from fastconv.kernels.numba.jit import inline, jit, run, unpack, useful_threads, vector_bytes
 from fastconv.kernels.numba.vector import fma, gather_part, lanes, load, load_part, splat, store, store_part
 from fastconv.kernels.numba.views import (
@@ -27,8 +27,9 @@ Array = NDArray[Any]
 
 PIXELS = 8  # positions of a block: as many sums in registers hide the latency of the multiply-add
 TAPS_OF_BLOCK = 5  # taps of a block of the filter gradient; odd squares are near multiples of 5
+MOST_VECTORS = 4  # of a job: memory is read in runs of some cache lines
 SLAB_BYTES = 256 * 1024  # a quarter of a level 2 cache
-IMAGES, CHANNELS, LAST, ACTIVATION, BAND, BANDS, SLAB, STRIP, PARTS, R_TAPS, S_TAPS = range(11)
+IMAGES, CHANNELS, LAST, ACTIVATION, BAND, BANDS, SLAB, STRIP, PARTS, R_TAPS, S_TAPS, VECTORS = range(12)
 
 
 @inline
@@ -81,13 +82,11 @@ def store8(a, i, s):
 def write_row(o, y, to, to_step, plane, channel, count, strip, at_strip, positions, bias):
     """A row of sums (positions, lanes) -> y, with bias and activation; `to` is the row's first pixel."""
     L = lanes(y)
-    none = bias[:0]
     if o[ACTIVATION] > 0:
-        finish(strip, at_strip, 1, positions * L, none, 0, 0, o[ACTIVATION])
+        finish(strip, at_strip, 1, positions * L, bias[:0], 0, 0, o[ACTIVATION])
     if o[LAST]:
         for p in range(positions):
-            value = load(strip, at_strip + p * L)
-            store_part(y, (to + p * to_step) * o[CHANNELS] + channel, count, value)
+            store_part(y, (to + p * to_step) * o[CHANNELS] + channel, count, load(strip, at_strip + p * L))
     elif to_step == 1:
         transpose(y, to + channel * plane, plane, strip, at_strip, L, positions, count)
     else:
@@ -95,91 +94,100 @@ def write_row(o, y, to, to_step, plane, channel, count, strip, at_strip, positio
             copy_run(y, to + (channel + c) * plane, to_step, strip, at_strip + c, L, positions)
 
 
+@jit
+def fill_slabs(o, a, H, W, image, channel, vectors, h0, w0, rows, columns, slab, to):
+    """One slab for each vector of channels; row by row, so that memory is read in longer runs."""
+    L = lanes(a)
+    shape = (o[CHANNELS], H, W, o[LAST])
+    for r in range(rows):
+        for v in range(vectors):
+            c, at_row = channel + v * L, to + (v * rows + r) * columns * L
+            copy_slab(a, shape, c, min(L, o[CHANNELS] - c), image, h0 + r, w0, 1, columns, slab, at_row)
+
+
 def gather_job(begin, end, thread, arguments):
-    """A job: a band of rows of one phase, one vector of channels of an image."""
+    """A job: a band of rows of one phase, some vectors of channels of an image."""
     o, view, x, w, bias, y, slab, strip = unpack(arguments)
     L = lanes(x)
-    blocks = (o[CHANNELS] + L - 1) // L
+    all_vectors = (o[CHANNELS] + L - 1) // L
+    blocks = (all_vectors + o[VECTORS] - 1) // o[VECTORS]
     H, W, step_h, step = (
         view[AXIS + SOURCE],
         view[2 * AXIS + SOURCE],
         view[AXIS + STEP],
         view[2 * AXIS + STEP],
     )
-    shape = (o[CHANNELS], H, W, o[LAST])
     plane = view[AXIS + TO] * view[2 * AXIS + TO]
-    at_slab, at_strip, taps = thread * o[SLAB], thread * o[STRIP], o[R_TAPS] * o[S_TAPS]
+    at_slab, at_strip, taps = thread * o[SLAB] * o[VECTORS], thread * o[STRIP], o[R_TAPS] * o[S_TAPS]
     for job in range(begin, end):
         band, block, image = job % o[BANDS], job // o[BANDS] % blocks, job // o[BANDS] // blocks % o[IMAGES]
         _, ph, pw = phase_numbers(view, job // o[BANDS] // blocks // o[IMAGES])
-        channel = block * L
-        count = min(L, o[CHANNELS] - channel)
+        first = block * o[VECTORS]
+        vectors = min(o[VECTORS], all_vectors - first)
         positions = view[pw + POSITIONS]
         line0, line1 = band * o[BAND], min(view[ph + POSITIONS], (band + 1) * o[BAND])
         if line0 >= line1:
             continue
         (h_first, h_span), (w_first, w_span) = reach(view, ph), reach(view, pw)
+        meets = h_span > 0 and w_span > 0
         whole = (positions + PIXELS - 1) // PIXELS * PIXELS
         columns, rows = (whole - 1) * step + w_span, (line1 - line0 - 1) * step_h + h_span
-        if h_span > 0 and w_span > 0:
-            copy_slab(
-                x,
-                shape,
-                channel,
-                count,
-                image,
-                line0 * step_h + h_first,
-                w_first,
-                rows,
-                columns,
-                slab,
-                at_slab,
-            )
-        start = load_part(bias, channel, 0, count) if bias.size > 0 else splat(x, 0.0)
-        for line in range(line0, line1):
-            at_line = at_slab + (line - line0) * step_h * columns * L
-            for ow in range(0, positions, PIXELS):
-                sums = start, start, start, start, start, start, start, start
-                if h_span > 0 and w_span > 0:
-                    sums = convolve_row(
-                        view,
-                        ph,
-                        pw,
-                        slab,
-                        at_line,
-                        columns * L,
-                        w,
-                        block * taps * L,
-                        o[S_TAPS],
-                        ow,
-                        step,
-                        sums,
-                    )
-                store8(strip, at_strip + ow * L, sums)
-            to_h = view[ph + FIRST] + line * view[AXIS + TO_STRIDE]
-            to = (
-                image * plane * (1 if o[LAST] else o[CHANNELS])
-                + to_h * view[2 * AXIS + TO]
-                + view[pw + FIRST]
-            )
-            write_row(
-                o, y, to, view[2 * AXIS + TO_STRIDE], plane, channel, count, strip, at_strip, positions, bias
-            )
+        if meets:
+            h = line0 * step_h + h_first
+            fill_slabs(o, x, H, W, image, first * L, vectors, h, w_first, rows, columns, slab, at_slab)
+        for v in range(vectors):
+            channel = (first + v) * L
+            count = min(L, o[CHANNELS] - channel)
+            start = load_part(bias, channel, 0, count) if bias.size > 0 else splat(x, 0.0)
+            for line in range(line0, line1):
+                at_line = at_slab + (v * rows + (line - line0) * step_h) * columns * L
+                for ow in range(0, positions, PIXELS):
+                    sums = start, start, start, start, start, start, start, start
+                    if meets:
+                        sums = convolve_row(
+                            view,
+                            ph,
+                            pw,
+                            slab,
+                            at_line,
+                            columns * L,
+                            w,
+                            (first + v) * taps * L,
+                            o[S_TAPS],
+                            ow,
+                            step,
+                            sums,
+                        )
+                    store8(strip, at_strip + ow * L, sums)
+                to_h = view[ph + FIRST] + line * view[AXIS + TO_STRIDE]
+                to = (
+                    image * plane * (1 if o[LAST] else o[CHANNELS])
+                    + to_h * view[2 * AXIS + TO]
+                    + view[pw + FIRST]
+                )
+                write_row(
+                    o,
+                    y,
+                    to,
+                    view[2 * AXIS + TO_STRIDE],
+                    plane,
+                    channel,
+                    count,
+                    strip,
+                    at_strip,
+                    positions,
+                    bias,
+                )
 
 
 def pack_job(begin, end, thread, arguments):
-    """A job: the filters of one vector of channels -> (tap, lanes); o: taps, channels, strides, taps reversed?"""
+    """A job: the filters of a vector of channels -> (tap, lanes); o: taps, channels, strides of both, reversed?"""
     o, w, packed = unpack(arguments)
     L = lanes(w)
     for job in range(begin, end):
-        count = min(L, o[1] - job * L)
         for tap in range(o[0]):
             source = (o[0] - 1 - tap if o[4] else tap) * o[2] + job * L * o[3]
-            if o[3] == 1:
-                value = load_part(w, source, 0, count)
-            else:
-                value = gather_part(w, source, o[3], 0, count)
-            store(packed, (job * o[0] + tap) * L, value)
+            store(packed, (job * o[0] + tap) * L, gather_part(w, source, o[3], 0, o[1] - job * L))
 
 
 def up(a: int, b: int) -> int:
@@ -189,16 +197,43 @@ def up(a: int, b: int) -> int:
 
 def packed_filters(spec: Any, w: Array, *, backward: bool) -> Array:
     L = vector_bytes() // w.itemsize
-    taps, blocks = int(np.prod(spec.window)), up(spec.c, L)
-    packed = np.empty(blocks * taps * L, w.dtype)
+    taps, vectors = int(np.prod(spec.window)), up(spec.c, L)
+    packed = np.empty(vectors * taps * L, w.dtype)
     strides = (spec.c, 1) if spec.channels_last else (1, taps)
-    run(pack_job, blocks, 1, np.array([taps, spec.c, *strides, backward]), w, packed)
+    run(pack_job, vectors, 1, np.array([taps, spec.c, *strides, backward]), w, packed)
     return packed
 
 
 def plane_window(spec: Any) -> tuple[int, int]:
     """(R, S)"""
     return (1, *spec.window)[-2:]  # type: ignore[no-any-return]
+
+
+class Slabs(NamedTuple):
+    """How a plane is cut: lines of a band, bands, elements of a slab, vectors of channels of a job, jobs an image."""
+
+    band: int
+    bands: int
+    slab: int
+    vectors: int
+    pieces: int
+
+
+def cut(spec: Any, view: Array, positions: int, itemsize: int, jobs: int, times: int) -> Slabs:
+    """Slabs of at most SLAB_BYTES, and at least some jobs where `times` pieces of work are cut alike."""
+    L = vector_bytes() // itemsize
+    step_h, step_w = (int(view[AXIS * a + STEP]) for a in (1, 2))
+    lines = int(view[view[AXIS + PHASES_AT]])
+    spans = [(f - 1) * d + 1 for f, d in zip(plane_window(spec), (1, *spec.dilation)[-2:], strict=True)]
+    columns = (positions - 1) * step_w + spans[1]
+    band = max(1, min(lines, (SLAB_BYTES // (columns * vector_bytes()) - spans[0]) // step_h + 1))
+    slab_bytes = ((band - 1) * step_h + spans[0]) * columns * vector_bytes()
+    vectors = up(spec.c, L)
+    together = max(1, min(MOST_VECTORS, SLAB_BYTES // slab_bytes, times * vectors // jobs))
+    pieces = times * up(vectors, together)
+    if pieces < jobs:
+        band = min(band, up(lines, up(jobs, pieces)))
+    return Slabs(band, up(lines, band), ((band - 1) * step_h + spans[0]) * columns * L, together, pieces)
 
 
 def gather(
@@ -213,36 +248,38 @@ def gather(
     backward: bool,
 ) -> None:
     L = vector_bytes() // x.itemsize
-    step_h, step_w = (int(view[AXIS * a + STEP]) for a in (1, 2))
-    lines, positions = (int(view[view[AXIS * a + PHASES_AT]]) for a in (1, 2))
-    spans = [(f - 1) * d + 1 for f, d in zip(plane_window(spec), (1, *spec.dilation)[-2:], strict=True)]
-    columns = (up(positions, PIXELS) * PIXELS - 1) * step_w + spans[1]
-    row_bytes = columns * L * x.itemsize
-    band = max(1, min(lines, (SLAB_BYTES // row_bytes - spans[0]) // step_h + 1))
+    positions = up(int(view[view[AXIS * 2 + PHASES_AT]]), PIXELS) * PIXELS
     phases = int(np.prod(view[[AXIS * a + PHASES for a in range(3)]]))
-    pieces = phases * spec.n * up(spec.c, L)
-    if threads > 1 and pieces < 2 * threads:
-        band = min(band, up(lines, up(2 * threads, pieces)))
-    bands = up(lines, band)
-    slab = ((band - 1) * step_h + spans[0]) * columns * L
-    strip = up(positions, PIXELS) * PIXELS * L
+    s = cut(spec, view, positions, x.itemsize, 1 if threads == 1 else 2 * threads, phases * spec.n)
+    strip = positions * L
     options = np.array(
-        [spec.n, spec.c, spec.channels_last, activation, band, bands, slab, strip, 0, *plane_window(spec)]
+        [
+            spec.n,
+            spec.c,
+            spec.channels_last,
+            activation,
+            s.band,
+            s.bands,
+            s.slab,
+            strip,
+            0,
+            *plane_window(spec),
+            s.vectors,
+        ]
     )
-    threads = useful_threads(threads, pieces * bands, spec.flops)
+    threads = useful_threads(threads, s.pieces * s.bands, spec.flops)
     run(
         *(
             gather_job,
-            pieces * bands,
+            s.pieces * s.bands,
             threads,
             options,
             view,
             x,
             packed_filters(spec, w, backward=backward),
             bias,
-            y,
         ),
-        *(np.empty(threads * slab, x.dtype), np.empty(threads * strip, x.dtype)),
+        *(y, np.empty(threads * s.slab * s.vectors, x.dtype), np.empty(threads * strip, x.dtype)),
     )
 
 
@@ -293,98 +330,76 @@ def tap_at(view, tap, taps, window_w, columns, L):
 
 
 def filter_grad_job(begin, end, thread, arguments):
-    """A job: one vector of channels, over a part of the bands of rows."""
+    """A job: some vectors of channels, over a part of the bands of rows."""
     o, view, x, dy, parts, slab, gradients, sums = unpack(arguments)
     L = lanes(x)
-    blocks = (o[CHANNELS] + L - 1) // L
+    all_vectors = (o[CHANNELS] + L - 1) // L
+    blocks = (all_vectors + o[VECTORS] - 1) // o[VECTORS]
     H, W, step_h, step = (
         view[AXIS + SOURCE],
         view[2 * AXIS + SOURCE],
         view[AXIS + STEP],
         view[2 * AXIS + STEP],
     )
-    x_shape = (o[CHANNELS], H, W, o[LAST])
-    y_shape = (o[CHANNELS], view[AXIS + TO], view[2 * AXIS + TO], o[LAST])
     ph, pw = view[AXIS + PHASES_AT], view[2 * AXIS + PHASES_AT]
     lines, positions, window_w = view[ph + POSITIONS], view[pw + POSITIONS], o[S_TAPS]
-    taps = o[R_TAPS] * window_w
     (h_first, h_span), (w_first, w_span) = reach(view, ph), reach(view, pw)
-    columns = (positions - 1) * step + w_span
-    tap_blocks = (taps + TAPS_OF_BLOCK - 1) // TAPS_OF_BLOCK
-    at_slab, at_gradients = thread * o[SLAB], thread * o[STRIP]
-    at_sums = thread * tap_blocks * TAPS_OF_BLOCK * L
+    columns, taps = (positions - 1) * step + w_span, o[R_TAPS] * window_w
+    at_slab, at_gradients = thread * o[SLAB] * o[VECTORS], thread * o[STRIP] * o[VECTORS]
+    sums_size = (taps + TAPS_OF_BLOCK) * L
+    at_sums = thread * sums_size * o[VECTORS]
     bands = o[IMAGES] * o[BANDS]
     for job in range(begin, end):
-        block, part = job % blocks, job // blocks
-        channel = block * L
-        count = min(L, o[CHANNELS] - channel)
-        for tap in range(tap_blocks * TAPS_OF_BLOCK):
-            store(sums, at_sums + tap * L, splat(x, 0.0))
+        part, first = job // blocks, job % blocks * o[VECTORS]
+        vectors = min(o[VECTORS], all_vectors - first)
+        clear_run(sums, at_sums, 1, vectors * sums_size)
         for number in range(bands * part // o[PARTS], bands * (part + 1) // o[PARTS]):
             image, line0 = number // o[BANDS], number % o[BANDS] * o[BAND]
             line1 = min(lines, line0 + o[BAND])
-            rows = (line1 - line0 - 1) * step_h + h_span
-            copy_slab(
-                x,
-                x_shape,
-                channel,
-                count,
-                image,
-                line0 * step_h + h_first,
-                w_first,
-                rows,
-                columns,
-                slab,
-                at_slab,
-            )
-            copy_slab(
-                dy,
-                y_shape,
-                channel,
-                count,
-                image,
-                line0,
-                0,
-                line1 - line0,
-                positions,
-                gradients,
-                at_gradients,
-            )
-            for tap in range(0, taps, TAPS_OF_BLOCK):
-                t0, t1, t2, t3, t4 = (
-                    tap_at(view, tap, taps, window_w, columns, L), tap_at(view, tap + 1, taps, window_w, columns, L),
-                    tap_at(view, tap + 2, taps, window_w, columns, L), tap_at(view, tap + 3, taps, window_w, columns, L),
-                    tap_at(view, tap + 4, taps, window_w, columns, L),
-                )  # fmt: skip
-                correlate(
-                    slab, at_slab, columns * L, step_h, step * L, gradients, at_gradients, positions * L,
-                    line1 - line0, positions, t0, t1, t2, t3, t4, sums, at_sums + tap * L,
-                )  # fmt: skip
-        for tap in range(taps):
-            to = (part * taps + tap) * o[CHANNELS] + channel
-            store_part(parts, to, count, load(sums, at_sums + tap * L))
+            rows, h = (line1 - line0 - 1) * step_h + h_span, line0 * step_h + h_first
+            fill_slabs(o, x, H, W, image, first * L, vectors, h, w_first, rows, columns, slab, at_slab)
+            fill_slabs(
+                o, dy, view[AXIS + TO], view[2 * AXIS + TO], image, first * L, vectors, line0, 0, line1 - line0,
+                positions, gradients, at_gradients,
+            )  # fmt: skip
+            for v in range(vectors):
+                at_x, at_y = (
+                    at_slab + v * rows * columns * L,
+                    at_gradients + v * (line1 - line0) * positions * L,
+                )
+                for tap in range(0, taps, TAPS_OF_BLOCK):
+                    t0, t1, t2, t3, t4 = (
+                        tap_at(view, tap, taps, window_w, columns, L), tap_at(view, tap + 1, taps, window_w, columns, L),
+                        tap_at(view, tap + 2, taps, window_w, columns, L), tap_at(view, tap + 3, taps, window_w, columns, L),
+                        tap_at(view, tap + 4, taps, window_w, columns, L),
+                    )  # fmt: skip
+                    correlate(
+                        slab, at_x, columns * L, step_h, step * L, gradients, at_y, positions * L, line1 - line0, positions,
+                        t0, t1, t2, t3, t4, sums, at_sums + v * sums_size + tap * L,
+                    )  # fmt: skip
+        for v in range(vectors):
+            channel = (first + v) * L
+            for tap in range(taps):
+                value = load(sums, at_sums + v * sums_size + tap * L)
+                store_part(parts, (part * taps + tap) * o[CHANNELS] + channel, o[CHANNELS] - channel, value)
 
 
 def filter_grad(spec: Any, x: Array, dy: Array, dw: Array, db: Array | None, threads: int) -> None:
-    L = vector_bytes() // x.itemsize
-    view = forward_view(spec)
-    step_h, step_w = (int(view[AXIS * a + STEP]) for a in (1, 2))
-    lines, positions = (int(view[view[AXIS * a + PHASES_AT]]) for a in (1, 2))
+    view, L = forward_view(spec), vector_bytes() // x.itemsize
+    positions = int(view[view[AXIS * 2 + PHASES_AT]])
+    s = cut(spec, view, positions, x.itemsize, 1, 1)
     window = plane_window(spec)
-    spans = [(f - 1) * d + 1 for f, d in zip(window, (1, *spec.dilation)[-2:], strict=True)]
-    columns = (positions - 1) * step_w + spans[1]
-    band = max(1, min(lines, (SLAB_BYTES // (columns * L * x.itemsize) - spans[0]) // step_h + 1))
-    bands = up(lines, band)
-    pieces = up(spec.c, L)
-    parts = 1 if threads == 1 else min(up(2 * threads, pieces), spec.n * bands)
-    threads = useful_threads(threads, pieces * parts, spec.flops)
-    slab, strip = ((band - 1) * step_h + spans[0]) * columns * L, band * positions * L
-    options = np.array([spec.n, spec.c, spec.channels_last, 0, band, bands, slab, strip, parts, *window])
+    strip = s.band * positions * L
+    parts = 1 if threads == 1 else min(up(2 * threads, s.pieces), spec.n * s.bands)
+    options = np.array(
+        [spec.n, spec.c, spec.channels_last, 0, s.band, s.bands, s.slab, strip, parts, *window, s.vectors]
+    )
     sums = np.empty((parts, dw.size), dw.dtype)
+    threads = useful_threads(threads, s.pieces * parts, spec.flops)
+    sizes = (s.slab, strip, (window[0] * window[1] + TAPS_OF_BLOCK) * L)
     run(
-        *(filter_grad_job, pieces * parts, threads, options, view, x, dy, sums),
-        *(np.empty(threads * slab, x.dtype), np.empty(threads * strip, x.dtype)),
-        np.empty(threads * (window[0] * window[1] + TAPS_OF_BLOCK) * L, x.dtype),
+        *(filter_grad_job, s.pieces * parts, threads, options, view, x, dy, sums),
+        *(np.empty(threads * s.vectors * size, x.dtype) for size in sizes),
     )
     if spec.channels_last:
         sum_parts(sums, dw, threads)

@@ -136,7 +136,7 @@ def window_first(o, view, source, image, w, w_at, j1, j2, j3, d, h, phase_d, pha
                 # lanes of both vectors that are inside the row and among the positions
                 low, high = first_inside(start, step), min(end_inside(start, step, W), w1 - w0)
                 whole = step == 1 and low == 0 and high >= 2 * L
-                for c in range(o[DEPTH]):
+                for _c in range(o[DEPTH]):
                     if whole:
                         v0, v1 = load(source, at_x), load(source, at_x + L)
                     elif step == 1:

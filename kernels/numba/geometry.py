@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from fastconv.kernels.numba.jit import inline, jit
 from fastconv.kernels.numba.vector import (
-    at,
-    lanes,
-    load,
-    load_part,
-    put,
-    splat,
-    store,
-    store_part,
-    transpose_square,
-)
+    at, lanes, load, load_part, put, splat, store, store_part, transpose_part, transpose_square,
+)  # fmt: skip
 
 # Positions in the geometry array (see ops/spec.py); those of the axes hold three numbers, (D, H, W).
 N, C, K, GROUPS, LAST, SIZE, WINDOW, OUT, STRIDE, DILATION, BEFORE = 0, 1, 2, 3, 4, 5, 8, 11, 14, 17, 20
@@ -94,11 +86,10 @@ def clear_run(to, i, i_step, count):
 def transpose(to, i, to_row, source, j, from_row, rows, columns):
     """to[i + c * to_row + r] = source[j + r * from_row + c] for r < rows, c < columns"""
     L = lanes(to)
-    whole_rows, whole_columns = rows - rows % L, columns - columns % L
-    for r in range(0, whole_rows, L):
-        for c in range(0, whole_columns, L):
-            transpose_square(to, i + c * to_row + r, to_row, source, j + r * from_row + c, from_row)
-        for c in range(whole_columns, columns):
-            copy_run(to, i + c * to_row + r, 1, source, j + r * from_row + c, from_row, L)
-    for r in range(whole_rows, rows):
-        copy_run(to, i + r, to_row, source, j + r * from_row, 1, columns)
+    for r in range(0, rows, L):
+        for c in range(0, columns, L):
+            i_here, j_here = i + c * to_row + r, j + r * from_row + c
+            if r + L <= rows and c + L <= columns:
+                transpose_square(to, i_here, to_row, source, j_here, from_row)
+            else:
+                transpose_part(to, i_here, to_row, source, j_here, from_row, rows - r, columns - c)

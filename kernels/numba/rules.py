@@ -28,3 +28,34 @@ def depthwise_unsupported(pass_name: str, spec: Any) -> str | None:
     if not spec.groups == spec.c == spec.k:
         return "it takes one input channel and one filter a group"
     return None
+
+
+# Thresholds below were measured on one core of a Zen 4 server, AVX-512, on the problems of benchmarks/problems.py.
+
+
+def winograd_avoid(pass_name: str, spec: Any, threads: int) -> str | None:
+    c, k = spec.c // spec.groups, spec.k // spec.groups
+    if min(c, k) < 12:  # 16 channels gain 1.3x, 3 lose 2x
+        return f"with {c} channels and {k} filters a group the transforms cost more than they save"
+    tiles = spec.n * math.prod(-(-o // 4) for o in spec.out_size)
+    # 64 tiles of 256 channels gain 1.5x forward and lose 1.2x in the filter gradient; 16 of 512 lose 1.6x
+    if tiles < (96 if pass_name == "filter_grad" else 32):
+        return f"{tiles} tiles do not pay for the transform of the filters"
+    return None
+
+
+def blocked_avoid(pass_name: str, spec: Any, threads: int) -> str | None:
+    c, k = spec.c // spec.groups, spec.k // spec.groups
+    rows, name = (k, "filters") if pass_name == "forward" else (min(c, k), "channels or filters")
+    if rows < 8:  # 4 a group: direct loops are 2x to 5x as fast; 3 input channels: 2x in the gradients
+        return f"{rows} {name} a group leave most of a register tile empty"
+    return None
+
+
+def im2col_avoid(pass_name: str, spec: Any, threads: int) -> str | None:
+    k = spec.k // spec.groups
+    if spec.channels_last:  # where blocked gains nothing, direct loops are 3x to 10x as fast
+        return "direct loops over channels-last pixels need no column matrix"
+    if k < 8:
+        return f"{k} filters a group leave most of a register tile empty"
+    return None

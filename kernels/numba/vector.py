@@ -335,45 +335,82 @@ def total(value: Any) -> Any:
     return value.sum()
 
 
+def exchanged(builder: Any, rows: list[Any]) -> list[Any]:
+    """The columns of a square of vectors: off-diagonal blocks change places, in squares of 2, 4, ... lanes."""
+    rows, size, half = list(rows), len(rows), 1
+    while half < size:
+        low = [lane if not lane & half else size + lane - half for lane in range(size)]
+        high = [lane + half if not lane & half else size + lane for lane in range(size)]
+        masks = [ir.Constant(ir.VectorType(I32, size), lanes) for lanes in (low, high)]
+        for r in range(size):
+            if not r & half:
+                pair = rows[r], rows[r + half]
+                rows[r], rows[r + half] = (builder.shuffle_vector(*pair, mask) for mask in masks)
+        half *= 2
+    return rows
+
+
+def transposer(partial: bool) -> Callable[..., Any]:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = llvm_vector(Vector(sig.args[0].dtype))
+        word, zero = context.get_value_type(types.intp), context.get_constant(types.intp, 0)
+        to, source = (data_of(context, builder, sig.args[p], args[p]) for p in (0, 3))
+        load_mask, store_mask = (
+            (lane_mask(context, builder, kind.count, zero, args[p]) for p in (7, 6))
+            if partial
+            else (None, None)
+        )
+
+        def pointer(data: Any, start: Any, step: Any, number: Any) -> Any:
+            return builder.gep(data, [builder.add(start, builder.mul(step, number))])
+
+        rows = []
+        for r in range(kind.count):
+            number = ir.Constant(word, r)
+            if partial:  # rows that are not there are read from the first
+                number = builder.select(builder.icmp_signed("<", number, args[6]), number, zero)
+                rows.append(masked_load(builder, pointer(source, args[4], args[5], number), kind, load_mask))
+            else:
+                rows.append(plain_load(builder, pointer(source, args[4], args[5], number), kind))
+        for c, column in enumerate(exchanged(builder, rows)):
+            number = ir.Constant(word, c)
+            if partial:
+                with builder.if_then(builder.icmp_signed("<", number, args[7])):
+                    masked_store(builder, pointer(to, args[1], args[2], number), column, store_mask)
+            else:
+                plain_store(builder, pointer(to, args[1], args[2], number), column)
+        return context.get_dummy_value()
+
+    return codegen
+
+
 def emit_transpose_square(
     typingctx: Any, to: Any, i: Any, to_row: Any, source: Any, j: Any, from_row: Any
 ) -> Any:
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        kind = llvm_vector(Vector(sig.args[0].dtype))
-        size = kind.count
-        to_data, from_data = (
-            data_of(context, builder, sig.args[0], args[0]),
-            data_of(context, builder, sig.args[3], args[3]),
-        )
-        word = context.get_value_type(types.intp)
-
-        def row(data: Any, start: Any, step: Any, number: int) -> Any:
-            return builder.gep(data, [builder.add(start, builder.mul(step, ir.Constant(word, number)))])
-
-        rows = [plain_load(builder, row(from_data, args[4], args[5], r), kind) for r in range(size)]
-        half = 1
-        while half < size:  # exchange the off-diagonal blocks of half x half in every block twice that size
-            low = [lane if not lane & half else size + lane - half for lane in range(size)]
-            high = [lane + half if not lane & half else size + lane for lane in range(size)]
-            for r in range(size):
-                if not r & half:
-                    pair = rows[r], rows[r + half]
-                    masks = (ir.Constant(ir.VectorType(I32, size), lanes) for lanes in (low, high))
-                    rows[r], rows[r + half] = (builder.shuffle_vector(*pair, mask) for mask in masks)
-            half *= 2
-        for r in range(size):
-            plain_store(builder, row(to_data, args[1], args[2], r), rows[r])
-        return context.get_dummy_value()
-
-    i64 = types.intp
-    return types.void(to, i64, i64, source, i64, i64), codegen
+    word = types.intp
+    return types.void(to, word, word, source, word, word), transposer(partial=False)
 
 
 @emits(emit_transpose_square)
 def transpose_square(to: Any, i: int, to_row: int, source: Any, j: int, from_row: int) -> None:
     """to[i + c * to_row + r] = source[j + r * from_row + c] for all r, c < lanes."""
-    for r in range(lanes(to)):
-        for c in range(lanes(to)):
+    transpose_part(to, i, to_row, source, j, from_row, lanes(to), lanes(to))
+
+
+def emit_transpose_part(
+    typingctx: Any, to: Any, i: Any, to_row: Any, source: Any, j: Any, from_row: Any, rows: Any, columns: Any
+) -> Any:
+    word = types.intp
+    return types.void(to, word, word, source, word, word, word, word), transposer(partial=True)
+
+
+@emits(emit_transpose_part)
+def transpose_part(
+    to: Any, i: int, to_row: int, source: Any, j: int, from_row: int, rows: int, columns: int
+) -> None:
+    """to[i + c * to_row + r] = source[j + r * from_row + c] for r < rows, c < columns, at most all lanes."""
+    for r in range(min(rows, lanes(to))):
+        for c in range(min(columns, lanes(to))):
             to[i + c * to_row + r] = source[j + r * from_row + c]
 
 

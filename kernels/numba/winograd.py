@@ -24,7 +24,7 @@ from fastconv.kernels.numba.jit import jit, run, unpack, useful_threads, vector_
 from fastconv.kernels.numba.tile import NV, panel_width
 from fastconv.kernels.numba.vector import lanes, store, store_part
 from fastconv.kernels.numba.winograd_tiles import (
-    CHANNELS, COLUMNS, DEPTH, GROUPS, IMAGES, IN_H, IN_W, LAST, OUT_H, OUT_W, PAD_H, PAD_W, TILE_COLUMNS, TILE_LINES,
+    CHANNELS, COLUMNS, DEPTH, IMAGES, IN_H, IN_W, LAST, OUT_H, OUT_W, PAD_H, PAD_W, TILE_COLUMNS, TILE_LINES,
     TO_CHANNELS, copy_slab, filter_transform, load3, load6, output_transform, store6, transform_inputs, whole_vectors,
 )  # fmt: skip
 

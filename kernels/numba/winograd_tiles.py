@@ -132,6 +132,12 @@ def copy_slab(x, shape, c0, depth, image, h0, w0, rows, columns, slab, to):
                 1,
                 (high - low) * wide,
             )
+        elif last and depth == wide:
+            L = lanes(x)
+            for w in range(low, high):
+                source = ((image * H + h) * W + w0 + w) * channels + c0
+                for c in range(0, depth, L):
+                    store(slab, at_row + w * wide + c, load(x, source + c))
         elif last:
             for w in range(low, high):
                 copy_run(
