@@ -284,9 +284,15 @@ def test_public_paths_hold_the_same_classes():
 
 
 def test_repr_shows_the_arguments():
-    assert repr(fc.Conv2d(1, 2, 3)) == "Conv2d(1, 2, (3, 3))"
+    assert repr(fc.Conv2d(1, 2, 3)) == "Conv2d(1, 2, 3)"
     text = repr(fc.Conv2d(2, 4, 3, stride=2, padding="same", groups=2, bias=False))
-    assert text == "Conv2d(2, 4, (3, 3), stride=(2, 2), padding='same', groups=2, bias=False)"
+    assert text == "Conv2d(2, 4, 3, stride=2, padding='same', groups=2, bias=False)"
+    assert repr(fc.Conv2d(1, 2, (3, 5), padding=(1, 2))) == "Conv2d(1, 2, (3, 5), padding=((1, 1), (2, 2)))"
+    assert repr(fc.MaxPool2d(2)) == "MaxPool2d(2)"
+    assert repr(fc.MaxPool2d(3, 2, 1, dilation=2)) == "MaxPool2d(3, stride=2, padding=1, dilation=2)"
+    assert (
+        repr(fc.AvgPool2d(3, 2, count_include_pad=False)) == "AvgPool2d(3, stride=2, count_include_pad=False)"
+    )
     assert repr(fc.Sequential(fc.Flatten(), fc.Linear(4, 2))) == "Sequential(Flatten(), Linear(4, 2))"
 
 

@@ -32,7 +32,7 @@ class AlexNet(Sequential):
     --------
     >>> from fastconv.models import AlexNet
     >>> AlexNet(10)[0]
-    Conv2d(3, 96, (11, 11), stride=(4, 4), padding=((2, 2), (2, 2)))
+    Conv2d(3, 96, 11, stride=4, padding=2)
     """
 
     def __init__(self, classes: int = 1000, *, seed: Seed = None) -> None:

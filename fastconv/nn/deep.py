@@ -32,7 +32,7 @@ class VGG16(Sequential):
     --------
     >>> from fastconv.models import VGG16
     >>> VGG16(10, size=32)[0]
-    Conv2d(3, 64, (3, 3), padding=((1, 1), (1, 1)))
+    Conv2d(3, 64, 3, padding=1)
     """
 
     def __init__(self, classes: int = 1000, *, size: int = 224, seed: Seed = None) -> None:

@@ -127,12 +127,12 @@ class Conv2d(Layer):
         return conv2d_input_grad(dy, w, x.shape, **self.options) if input_grad else None
 
     def settings(self) -> str:
-        plain = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
-        plain |= {"padding_mode": "zeros", "layout": "NCHW"}
-        changed = [f"{name}={value!r}" for name, value in self.options.items() if value != plain[name]]
-        return ", ".join(
-            [f"{self.c_in}, {self.c_out}, {self.window}", *changed, *["bias=False"] * (not self.bias)]
-        )
+        default: dict[str, Any] = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+        default |= {"padding_mode": "zeros", "layout": "NCHW"}
+        given = {name: short(value) for name, value in self.options.items()}
+        changed = [f"{name}={value!r}" for name, value in given.items() if value != default[name]]
+        sizes = f"{self.c_in}, {self.c_out}, {short(self.window)}"
+        return ", ".join([sizes, *changed, *["bias=False"] * (not self.bias)])
 
 
 def pool_options(
@@ -155,6 +155,26 @@ def plain_padding(op: str, padding: PaddingLike) -> str | tuple[tuple[int, int],
     one = (1, 1)
     pairs = parse_padding(op, padding, one, one, one, one)
     return padding if isinstance(padding, str) else pairs
+
+
+def pool_settings(window: tuple[int, ...], options: dict[str, Any]) -> str:
+    """The arguments of a pooling layer that are not the default."""
+    default: dict[str, Any] = {
+        "stride": window,
+        "padding": ((0, 0), (0, 0)),
+        "dilation": (1, 1),
+        "layout": "NCHW",
+    }
+    default |= {"ceil_mode": False, "count_include_pad": True}
+    changed = [f"{name}={short(value)!r}" for name, value in options.items() if value != default[name]]
+    return ", ".join([str(short(window)), *changed])
+
+
+def short(value: Any) -> Any:
+    """(3, 3) as 3: a pair of equals as the one value that it could be given as."""
+    while isinstance(value, tuple) and len(value) == 2 and value[0] == value[1]:
+        value = value[0]
+    return value
 
 
 class MaxPool2d(Layer):
@@ -200,7 +220,7 @@ class MaxPool2d(Layer):
         return max_pool2d_grad(dy, argmax, shape, layout=self.options["layout"]) if input_grad else None
 
     def settings(self) -> str:
-        return f"{self.window}, stride={self.options['stride']}, padding={self.options['padding']!r}"
+        return pool_settings(self.window, self.options)
 
 
 class AvgPool2d(Layer):
@@ -244,7 +264,7 @@ class AvgPool2d(Layer):
         return avg_pool2d_grad(dy, self.kept(), self.window, **self.options) if input_grad else None
 
     def settings(self) -> str:
-        return f"{self.window}, stride={self.options['stride']}, padding={self.options['padding']!r}"
+        return pool_settings(self.window, self.options)
 
 
 class Linear(Layer):
