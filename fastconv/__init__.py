@@ -11,8 +11,11 @@ __path__ = pkgutil.extend_path(__path__, __name__)
 from fastconv import testing
 from fastconv.dispatch import runtime
 from fastconv.dispatch.explain import explain
+from fastconv.dispatch.plan import plan_conv2d
 from fastconv.dispatch.registry import kernels as _kernel_table
 from fastconv.dispatch.settings import use
+from fastconv.dispatch.tuning import tune
+from fastconv.dispatch.tuning_file import load_tuning, save_tuning
 from fastconv.nn.activations import LeakyReLU, ReLU, Sigmoid, Softmax, Step, Tanh
 from fastconv.nn.layers import AvgPool2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d
 from fastconv.nn.losses import softmax_cross_entropy
@@ -161,6 +164,7 @@ __all__ = [
     "global_max_pool",
     "global_max_pool_grad",
     "kernels",
+    "load_tuning",
     "lp_pool1d",
     "lp_pool1d_grad",
     "lp_pool2d",
@@ -179,7 +183,10 @@ __all__ = [
     "max_unpool2d_grad",
     "max_unpool3d",
     "max_unpool3d_grad",
+    "plan_conv2d",
+    "save_tuning",
     "softmax_cross_entropy",
     "testing",
+    "tune",
     "use",
 ]

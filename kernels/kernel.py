@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 CONV_PASSES = ("forward", "input_grad", "filter_grad")
@@ -17,6 +17,10 @@ def _takes_all(*problem: Any) -> None:
 
 def _no_workspace(pass_name: str, spec: Any, threads: int) -> int:
     return 0
+
+
+def _as_it_is(pass_name: str, spec: Any, w: Any) -> Any:
+    return w
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,10 @@ class Kernel:
         The instruction set it runs on.
     workspace : callable (pass name, spec, threads) -> int
         Bytes it allocates during a call beside its arguments.
+    prepared : mapping of str to callable
+        Of forward and input_grad, those passes that take, in w's place, what `prepare` made of it.
+    prepare : callable (pass name, spec, w) -> object
+        The filters packed or transformed once for many calls of a pass in `prepared`.
     """
 
     name: str
@@ -51,3 +59,5 @@ class Kernel:
     missing: str | None = None
     isa: str = "any"
     workspace: Callable[[str, Any, int], int] = _no_workspace
+    prepared: Mapping[str, Callable[..., None]] = field(default_factory=dict)
+    prepare: Callable[[str, Any, Any], Any] = _as_it_is

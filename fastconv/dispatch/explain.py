@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.dispatch import runtime, settings
+from fastconv.dispatch import runtime, settings, winners
+from fastconv.dispatch.problem import parse_dtype, random_arguments, seen_by_kernel
 from fastconv.dispatch.registry import find_kernel
 from fastconv.dispatch.roofline import Roofline, bandwidth, fma_peak, least_bytes, roofline
-from fastconv.dispatch.select import select, walk
+from fastconv.dispatch.select import select, tuned, walk
 from fastconv.dispatch.timing import best_seconds
 from fastconv.kernels.kernel import CONV_PASSES, PASSES, Kernel
-from fastconv.ops import padding as padding_modes
 from fastconv.ops.errors import bad_value, shown
 from fastconv.ops.spec import LAYOUTS, ConvSpec, PoolSpec, conv_spec, pool_spec
 
@@ -146,11 +146,9 @@ def explain(
     """
     if pass_name not in PASSES:
         bad_value("explain", f"pass_name is {shown(pass_name)}", f"it must be one of {', '.join(PASSES)}")
-    dtype = np.dtype(dtype)
-    if dtype not in (np.float32, np.float64):
-        bad_value("explain", f"dtype is {dtype}", "it must be float32 or float64")
+    dtype = parse_dtype("explain", dtype)
     spec = _spec(pass_name, x_shape, w_shape, dtype, options)
-    inner = _seen_by_kernel(spec)
+    inner = seen_by_kernel(spec)
     current = settings.current()
     threads = runtime.threads_allowed(current.threads)
     chosen = select("explain", pass_name, inner, current, kernel)
@@ -191,13 +189,6 @@ def _spec(
     return pool_spec("explain", x_shape, w_shape, dtype, needs_input=pass_name.startswith("max"), **options)
 
 
-def _seen_by_kernel(spec: ConvSpec | PoolSpec) -> ConvSpec | PoolSpec:
-    """A kernel gets images that are padded already, unless with zeros."""
-    if isinstance(spec, PoolSpec) or spec.padding_mode == "zeros" or spec.empty:
-        return spec
-    return padding_modes.padded_spec(spec)
-
-
 def _reasons(
     chosen: Kernel, pass_name: str, spec: ConvSpec | PoolSpec, kernel: str | None
 ) -> tuple[str, list[tuple[str, str]]]:
@@ -208,6 +199,9 @@ def _reasons(
         return "asked for by the kernel argument", []
     if current.kernel is not None and pass_name in find_kernel("explain", current.kernel).passes:
         return "asked for by use() or FASTCONV_KERNEL", []
+    found = winners.winner(pass_name, spec, current)
+    if found is not None and tuned(pass_name, spec, current) is chosen:
+        return f"tuned: the fastest measured here, {_seconds(found.seconds)}", []
     first, passed_over = walk(pass_name, spec, current)
     return "the first in the list that takes the problem", passed_over if first is chosen else []
 
@@ -219,26 +213,9 @@ def _pool_operations(pass_name: str, spec: PoolSpec) -> int:
 
 
 def _measure(kernel: Kernel, pass_name: str, spec: ConvSpec | PoolSpec, threads: int) -> float:
-    run = partial(kernel.passes[pass_name], spec, *_arguments(pass_name, spec), threads)
+    run = partial(kernel.passes[pass_name], spec, *random_arguments(pass_name, spec), threads)
     run()
     return best_seconds(run, MEASURING_BUDGET, least=1)
-
-
-def _arguments(pass_name: str, spec: Any) -> tuple[Any, ...]:
-    """Random arrays in the order of the pass's arguments (see the docstring of fastconv.kernels)."""
-    rng = np.random.default_rng(0)
-    x, y = (
-        rng.standard_normal(shape, np.float32).astype(spec.dtype) for shape in (spec.x_shape, spec.y_shape)
-    )
-    if isinstance(spec, ConvSpec):
-        w = rng.standard_normal(spec.w_shape, np.float32).astype(spec.dtype)
-        return {"forward": (x, w, None, y, None), "input_grad": (y, w, x), "filter_grad": (x, y, w, None)}[
-            pass_name
-        ]
-    argmax = rng.integers(0, int(np.prod(spec.size)), spec.y_shape, spec.argmax_dtype)
-    return {"max_pool": (x, y, argmax), "max_pool_grad": (y, argmax, x)}.get(
-        pass_name, (x, y) if pass_name == "avg_pool" else (y, x)
-    )
 
 
 def _bytes(count: int) -> str:

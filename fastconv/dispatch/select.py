@@ -1,10 +1,14 @@
-"""The choice of a kernel: a walk down the ordered list, with a reason for everything passed over."""
+"""The choice of a kernel: forced, or tuned, or by a walk down the ordered list.
+
+The walk has a reason for everything it passes over.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from fastconv.dispatch.registry import find_kernel, kernels_in_order
+from fastconv.dispatch import winners
+from fastconv.dispatch.registry import find_kernel, kernels_by_name, kernels_in_order
 from fastconv.dispatch.settings import Settings
 from fastconv.kernels import reference
 from fastconv.kernels.kernel import Kernel
@@ -26,7 +30,9 @@ def select(op: str, pass_name: str, spec: Any, settings: Settings, forced: str |
             raise UnsupportedProblem(f"{op}: kernel {forced} cannot do this problem: {reason}")
     if spec.empty:
         return reference.KERNEL
-    return kernel if forced is not None else walk(pass_name, spec, settings)[0]
+    if forced is not None:
+        return kernel
+    return tuned(pass_name, spec, settings) or walk(pass_name, spec, settings)[0]
 
 
 def preferred(pass_name: str, settings: Settings) -> str | None:
@@ -35,6 +41,14 @@ def preferred(pass_name: str, settings: Settings) -> str | None:
         return None
     # `use` has checked its own argument: a wrong name here came from the environment
     return settings.kernel if pass_name in find_kernel("FASTCONV_KERNEL", settings.kernel).passes else None
+
+
+def tuned(pass_name: str, spec: Any, settings: Settings) -> Kernel | None:
+    """The kernel that tuning found fastest, where it can still do the problem."""
+    found = winners.winner(pass_name, spec, settings)
+    kernel = None if found is None else kernels_by_name().get(found.kernel)
+    able = kernel is not None and refusal(kernel, pass_name, spec, settings.precision) is None
+    return kernel if able else None
 
 
 def walk(pass_name: str, spec: Any, settings: Settings) -> tuple[Kernel, list[tuple[str, str]]]:

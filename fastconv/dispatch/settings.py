@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fastconv.dispatch import runtime
 from fastconv.ops.errors import bad_type, bad_value, shown
@@ -20,6 +20,15 @@ class Settings(NamedTuple):
     kernel: str | None
     threads: int
     precision: str
+
+
+def checked_threads(op: str, threads: Any) -> int:
+    """A number of threads, from 1 to 1024."""
+    if isinstance(threads, bool) or not isinstance(threads, int):
+        bad_type(op, f"threads is {shown(threads)}", "it must be an integer")
+    if not 1 <= threads <= 1024:
+        bad_value(op, f"threads is {threads}", "it must be from 1 to 1024")
+    return threads
 
 
 _current: ContextVar[Settings] = ContextVar(
@@ -66,11 +75,7 @@ def use(
     if kernel is not None:
         changed = changed._replace(kernel=None if kernel == "auto" else find_kernel("use", kernel).name)
     if threads is not None:
-        if isinstance(threads, bool) or not isinstance(threads, int):
-            bad_type("use", f"threads is {shown(threads)}", "it must be an integer")
-        if not 1 <= threads <= 1024:
-            bad_value("use", f"threads is {threads}", "it must be from 1 to 1024")
-        changed = changed._replace(threads=threads)
+        changed = changed._replace(threads=checked_threads("use", threads))
     if precision is not None:
         if precision not in PRECISIONS:
             bad_value("use", f"precision is {shown(precision)}", f"it must be one of {', '.join(PRECISIONS)}")

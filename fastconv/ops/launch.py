@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from fastconv.dispatch import runtime, settings
+from fastconv.dispatch.problem import seen_by_kernel
 from fastconv.dispatch.select import select
 from fastconv.ops import padding as padding_modes
 from fastconv.ops.spec import ConvSpec, PoolSpec, Size, conv_spec, conv_transpose_spec, pool_spec
@@ -51,8 +52,9 @@ SCALARS = {int, str, type(None)}
 
 def forget() -> None:
     """Choose anew from the next call on: in a forked child, or when what choices rest on has changed."""
-    for table in (_convs, _transposes, _pools):
-        table.clear()
+    global _convs, _transposes, _pools
+    # new tables, so that a launch chosen before this and remembered after it is not found again
+    _convs, _transposes, _pools = {}, {}, {}
 
 
 if hasattr(os, "register_at_fork"):
@@ -95,6 +97,7 @@ def conv_launch(
     kernel: Any,
 ) -> ConvLaunch:
     """A convolution's spec and the chosen kernel's pass."""
+    table = _convs
     key: tuple[Any, ...] | None = None
     # arrays' shapes and plain integers need no closer look: what most calls are
     integers = type(stride) is type(padding) is type(dilation) is type(groups) is int
@@ -117,7 +120,7 @@ def conv_launch(
             kernel,
             current,
         )
-        launch = _convs.get(key)
+        launch = table.get(key)
         if launch is not None:
             return launch
     spec = conv_spec(
@@ -134,17 +137,16 @@ def conv_launch(
         names=names,
     )
     launch = launch_of(op, pass_name, spec, kernel)
-    return launch if key is None else remember(_convs, key, launch)
+    return launch if key is None else remember(table, key, launch)
 
 
 def launch_of(op: str, pass_name: str, spec: ConvSpec, kernel: str | None) -> ConvLaunch:
     """The chosen kernel's pass for a spec; the border of other padding modes is added around it."""
     current = settings.current()
-    if spec.padding_mode == "zeros" or spec.empty:
-        run = select(op, pass_name, spec, current, kernel).passes[pass_name]
-    else:
-        inner = padding_modes.padded_spec(spec)
-        run = padding_modes.around(pass_name, select(op, pass_name, inner, current, kernel).passes[pass_name])
+    inner = seen_by_kernel(spec)
+    run = select(op, pass_name, inner, current, kernel).passes[pass_name]
+    if inner is not spec:
+        run = padding_modes.around(pass_name, run)
     threads = runtime.threads_allowed(current.threads)
     return ConvLaunch(spec, run, threads, spec.x_shape, spec.w_shape, spec.y_shape)
 
@@ -165,6 +167,7 @@ def conv_transpose_launch(
     kernel: Any,
 ) -> ConvLaunch:
     """The same for a transposed convolution: its spec is the convolution's whose gradient it is."""
+    table = _transposes
     key: tuple[Any, ...] | None = None
     if plain(x_shape, w_shape, stride, padding, output_padding, dilation, groups, layout, kernel):
         current = settings.current()
@@ -183,7 +186,7 @@ def conv_transpose_launch(
             kernel,
             current,
         )
-        launch = _transposes.get(key)
+        launch = table.get(key)
         if launch is not None:
             return launch
     spec = conv_transpose_spec(
@@ -200,7 +203,7 @@ def conv_transpose_launch(
         names=names,
     )
     launch = launch_of(op, pass_name, spec, kernel)
-    return launch if key is None else remember(_transposes, key, launch)
+    return launch if key is None else remember(table, key, launch)
 
 
 def pool_launch(
@@ -221,6 +224,7 @@ def pool_launch(
     kernel: Any,
 ) -> PoolLaunch:
     """A pooling's spec and the chosen kernel's pass."""
+    table = _pools
     key: tuple[Any, ...] | None = None
     if type(ceil_mode) is type(count_include_pad) is bool and plain(
         x_shape, window, stride, padding, dilation, divisor_override, layout, out_shape, kernel
@@ -243,7 +247,7 @@ def pool_launch(
             kernel,
             current,
         )
-        launch = _pools.get(key)
+        launch = table.get(key)
         if launch is not None:
             return launch
     spec = pool_spec(
@@ -265,4 +269,4 @@ def pool_launch(
     current = settings.current()
     run = select(op, pass_name, spec, current, kernel).passes[pass_name]
     launch = PoolLaunch(spec, run, runtime.threads_allowed(current.threads), spec.x_shape, spec.y_shape)
-    return launch if key is None else remember(_pools, key, launch)
+    return launch if key is None else remember(table, key, launch)

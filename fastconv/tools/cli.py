@@ -21,6 +21,7 @@ COMMANDS = {
         "train on scikit-learn's digits, validating every kernel end to end",
     ),
     "bench": ("fastconv.tools.bench", "time every kernel on named problems, against this machine's limits"),
+    "tune": ("fastconv.tools.tune", "find this machine's fastest kernel for named problems, and save them"),
     "info": ("fastconv.tools.info", "show the CPU, instruction sets, threads and kernels"),
 }
 
