@@ -22,6 +22,7 @@ COMMANDS = {
     ),
     "bench": ("fastconv.tools.bench", "time every kernel on named problems, against this machine's limits"),
     "tune": ("fastconv.tools.tune", "find this machine's fastest kernel for named problems, and save them"),
+    "run": ("fastconv.tools.run", "run an ONNX model on arrays from .npy files"),
     "info": ("fastconv.tools.info", "show the CPU, instruction sets, threads and kernels"),
 }
 

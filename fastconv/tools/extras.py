@@ -9,6 +9,7 @@ from typing import Any
 EXTRAS = {
     "matplotlib": ("matplotlib", "bench"),
     "numba": ("numba", "numba"),
+    "onnx": ("onnx", "onnx"),
     "sklearn": ("scikit-learn", "digits"),
     "threadpoolctl": ("threadpoolctl", "bench"),
     "tqdm": ("tqdm", "digits"),

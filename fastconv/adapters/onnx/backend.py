@@ -33,7 +33,7 @@ class FastBackend(Backend):  # type: ignore[misc]
     >>> import onnx.parser
     >>> model = onnx.parser.parse_model('''
     ...     <ir_version: 10, opset_import: ["": 22]>
-    ...     net (float[N] x) => (y) { y = Relu (x) }''')
+    ...     net (float[N] x) => (float[N] y) { y = Relu (x) }''')
     >>> FastBackend.run_model(model, [np.array([-1.0, 2.0], np.float32)])
     (array([0., 2.], dtype=float32),)
     """
