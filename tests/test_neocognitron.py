@@ -46,9 +46,9 @@ def test_energy_is_the_root_mean_square():
 def test_winners_are_best_of_their_column_and_of_their_plane():
     s = np.zeros((2, 12, 12), np.float32)
     s[0, 2, 2], s[1, 3, 3] = 5, 4  # one column: plane 0 wins
-    s[0, 9, 2] = 3  # best of its column, but not of its plane
+    s[0, 9, 2] = 6  # another column: better than plane 0's other winner
     s[1, 9, 9] = 2
-    assert sorted(winners(s)) == [(0, 2, 2), (1, 9, 9)]
+    assert sorted(winners(s)) == [(0, 9, 2), (1, 9, 9)]
     assert winners(np.zeros_like(s)) == []
 
 
