@@ -20,5 +20,5 @@ HOSTS = {
     "nengo": Host("Nengo", "nengo", "nengo", ("4.1", "4.1")),
     "scipy": Host("SciPy", "scipy", "scipy", ("1.17", "1.17")),
     "dlfs": Host("Deep Learning from Scratch", "common"),
-    "keras": Host("Keras on NumPy", "keras", "keras", ("3.15", "3.15")),
+    "keras": Host("Keras", "keras", "keras", ("3.15", "3.15")),
 }
