@@ -137,16 +137,45 @@ def avg_pool_grad(kernel: Kernel, spec: PoolSpec, dy: Array, **options: int) -> 
     return run_pass(kernel, "avg_pool_grad", spec, (dy,), ((spec.x_shape, dy.dtype),), **options)[0]
 
 
-def assert_within_bound(kernel: Kernel, got: Array, exact: Array, magnitude: Array, extra: float = 0) -> None:
+def assert_within_bound(
+    kernel: Kernel, got: Array, exact: Array, magnitude: Array, extra: float = 0
+) -> None:
     """|got - exact| <= factor * eps * magnitude, elementwise; `exact` and `magnitude` are float64."""
     factor = getattr(kernel, "error_factor", ERROR_FACTOR)
-    bound = factor * np.finfo(got.dtype).eps * magnitude + extra
+    bound = np.broadcast_to(factor * np.finfo(got.dtype).eps * magnitude + extra, got.shape)
     error = np.abs(got - exact)
     worst = np.unravel_index(np.argmax(error - bound), error.shape) if error.size else ()
     assert np.all(error <= bound), (
         f"{kernel.name}: at {worst} got {got[worst]}, exact {exact[worst]}, "
         f"error {error[worst]}, bound {bound[worst]}"
     )
+
+
+def magnitudes(kernel: Kernel, pass_name: str, spec: ConvSpec, a: Array, b: Array) -> tuple[Array, ...]:
+    """What the rounding error of each output is measured by: |x| conv |w| for sums of products.
+
+    Winograd mixes the pixels of a tile and the taps of a filter, so there it is the sum over what is summed of
+    (largest |x| of the plane) * (sum of |w| over the taps); for the filter gradient, of largest |x| * sum of |dy|.
+    """
+    if kernel.sums_products:
+        size = oracle(pass_name, spec, np.abs(a), np.abs(b))
+        return size if isinstance(size, tuple) else (size,)
+    g, c, k = spec.groups, spec.c // spec.groups, spec.k // spec.groups
+    one = (1,) * spec.ndim
+
+    def planes(t: Array) -> Array:
+        t = np.moveaxis(t, -1, 1) if spec.channels_last else t
+        return np.abs(t.astype(np.float64)).reshape(spec.n, g, t.shape[1] // g, -1)
+
+    if pass_name == "filter_grad":
+        dy = planes(b).sum(-1)
+        dw = np.einsum("ngc,ngk->gkc", planes(a).max(-1), dy).reshape(spec.k, c, *one)
+        return np.moveaxis(dw, (0, 1), (-1, -2)) if spec.channels_last else dw, dy.sum(0).reshape(-1)
+    w = np.moveaxis(b, (-1, -2), (0, 1)) if spec.channels_last else b
+    taps = np.abs(w.astype(np.float64)).reshape(g, k, c, -1).sum(-1)
+    indices = "ngc,gkc->ngk" if pass_name == "forward" else "ngk,gkc->ngc"
+    out = np.einsum(indices, planes(a).max(-1), taps).reshape(spec.n, -1, *one)
+    return (np.moveaxis(out, 1, -1) if spec.channels_last else out,)
 
 
 def oracle(pass_name: str, *args: Any) -> tuple[Array, ...] | Array:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,11 +28,19 @@ LONGEST_WINDOW = {1: 11, 2: 6, 3: 4}
 MOST_WORK = 300_000
 
 
+# Kinds of convolutions, often the ones that kernels single out, and ranks, mostly 2.
+KINDS = tuple(itertools.product(("any", "any", "3x3", "1x1", "depthwise"), (2, 2, 1, 3)))
+
+
 @st.composite
-def conv_specs(draw: st.DrawFn, dtype: Any = None, channels_last: bool | None = None) -> ConvSpec:
-    """A convolution of rank 1 to 3; half are 3x3 of unit stride, 1x1 or depthwise."""
-    ndim = draw(st.sampled_from([2, 2, 1, 3]))
-    kind = draw(st.sampled_from(["any", "any", "any", "3x3", "3x3", "1x1", "depthwise"]))
+def conv_specs(
+    draw: st.DrawFn,
+    dtype: Any = None,
+    channels_last: bool | None = None,
+    kinds: Sequence[tuple[str, int]] = KINDS,
+) -> ConvSpec:
+    """A convolution of rank 1 to 3; a "3x3" one has unit stride and dilation."""
+    kind, ndim = draw(st.sampled_from(kinds))
     channels_last = draw(st.booleans()) if channels_last is None else channels_last
     n, groups, c_group, k_group = draw(st.integers(1, 3)), *draw(channel_counts(kind))
     size = draw(sizes(ndim, MOST_WORK // (n * groups * c_group * k_group)))
@@ -50,6 +60,21 @@ def conv_specs(draw: st.DrawFn, dtype: Any = None, channels_last: bool | None = 
     if draw(st.integers(0, 9)) == 0:  # a transposed convolution asks for fewer outputs than would fit
         spec = replace(spec, out_size=tuple(max(1, o - 1) for o in spec.out_size))
     return spec
+
+
+def kinds_taken(takes: Callable[[ConvSpec], bool]) -> list[tuple[str, int]]:
+    """Of `KINDS`, those of whose plainest example `takes` is true."""
+    return [kind for kind in KINDS if takes(plainest(*kind))]
+
+
+def plainest(kind: str, ndim: int) -> ConvSpec:
+    f, groups = {"3x3": (3, 1), "1x1": (1, 1), "depthwise": (3, 8), "any": (4, 2)}[kind]
+    stride = 2 if kind == "any" else 1
+    shapes = (1, 8, *(9,) * ndim), (8, 8 // groups, *(f,) * ndim)
+    layout = LAYOUTS[ndim][0]
+    return conv_spec(
+        f"conv{ndim}d", *shapes, np.dtype(np.float32), groups=groups, stride=stride, layout=layout
+    )
 
 
 @st.composite
