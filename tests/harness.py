@@ -137,9 +137,7 @@ def avg_pool_grad(kernel: Kernel, spec: PoolSpec, dy: Array, **options: int) -> 
     return run_pass(kernel, "avg_pool_grad", spec, (dy,), ((spec.x_shape, dy.dtype),), **options)[0]
 
 
-def assert_within_bound(
-    kernel: Kernel, got: Array, exact: Array, magnitude: Array, extra: float = 0
-) -> None:
+def assert_within_bound(kernel: Kernel, got: Array, exact: Array, magnitude: Array, extra: float = 0) -> None:
     """|got - exact| <= factor * eps * magnitude, elementwise; `exact` and `magnitude` are float64."""
     factor = getattr(kernel, "error_factor", ERROR_FACTOR)
     bound = np.broadcast_to(factor * np.finfo(got.dtype).eps * magnitude + extra, got.shape)
