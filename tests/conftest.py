@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Verbosity, settings
 
 # A kernel that takes few problems (Winograd, depthwise) turns most of the drawn ones down.
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-settings.register_profile("ci", deadline=None, max_examples=30, derandomize=True, suppress_health_check=QUIET)
+settings.register_profile("ci", deadline=None, max_examples=8, derandomize=True, suppress_health_check=QUIET)
 settings.register_profile("dev", deadline=None, max_examples=20, suppress_health_check=QUIET)
 settings.register_profile(
     "short", deadline=None, max_examples=4, derandomize=True, suppress_health_check=QUIET
