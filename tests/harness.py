@@ -152,9 +152,9 @@ def assert_within_bound(kernel: Kernel, got: Array, exact: Array, magnitude: Arr
 def magnitudes(kernel: Kernel, pass_name: str, spec: ConvSpec, a: Array, b: Array) -> tuple[Array, ...]:
     """What the rounding error of each output is measured by: |x| conv |w| for sums of products.
 
-    Winograd mixes the pixels of a tile and the taps of a filter. There it is the sum over channels of the largest
-    |x| of the plane times the sum of |w| over the taps; for the filter gradient, over images of the largest |x|
-    times the sum of |dy|.
+    Winograd mixes the pixels of a tile and the taps of a filter. There it is the sum over channels of the
+    largest |x| of the plane times the sum of |w| over the taps; for the filter gradient, over images of the
+    largest |x| times the sum of |dy|.
     """
     if kernel.sums_products:
         size = oracle(pass_name, spec, np.abs(a), np.abs(b))
