@@ -54,3 +54,21 @@ def kernels() -> tuple[Kernel, ...]:
         )
         for algorithm, passes in ALGORITHMS.items()
     )
+
+
+FUNCTIONS = (
+    "conv2d_nchw",
+    "conv2d_nchw_filter_grad",
+    "conv2d_nchw_input_grad",
+    "conv2d_nhwc",
+    "conv2d_nhwc_filter_grad",
+    "conv2d_nhwc_input_grad",
+    "max_pool2d_nchw",
+)
+
+
+def __getattr__(name: str) -> Any:
+    """The functions for a user's own compiled code (functions.py), imported with Numba when first asked for."""
+    if name in FUNCTIONS:
+        return getattr(importlib.import_module("fastconv.kernels.numba.functions"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -27,8 +27,8 @@ Array = NDArray[Any]
 
 PIXELS = 8  # positions of a block: as many sums in registers hide the latency of the multiply-add
 TAPS_OF_BLOCK = 5  # taps of a block of the filter gradient; odd squares are near multiples of 5
-MOST_VECTORS = 4  # of a job: memory is read in runs of some cache lines
-SLAB_BYTES = 256 * 1024  # a quarter of a level 2 cache
+SLAB_BYTES = 512 * 1024  # all slabs of a job: half of a level 2 cache
+LINES = 4  # of output that a band should have before its slabs are fewer: neighbours share input rows
 IMAGES, CHANNELS, LAST, ACTIVATION, BAND, BANDS, SLAB, STRIP, PARTS, R_TAPS, S_TAPS, VECTORS = range(12)
 
 
@@ -226,14 +226,23 @@ def cut(spec: Any, view: Array, positions: int, itemsize: int, jobs: int, times:
     lines = int(view[view[AXIS + PHASES_AT]])
     spans = [(f - 1) * d + 1 for f, d in zip(plane_window(spec), (1, *spec.dilation)[-2:], strict=True)]
     columns = (positions - 1) * step_w + spans[1]
-    band = max(1, min(lines, (SLAB_BYTES // (columns * vector_bytes()) - spans[0]) // step_h + 1))
-    slab_bytes = ((band - 1) * step_h + spans[0]) * columns * vector_bytes()
-    vectors = up(spec.c, L)
-    together = max(1, min(MOST_VECTORS, SLAB_BYTES // slab_bytes, times * vectors // jobs))
+    row_bytes, vectors = columns * vector_bytes(), up(spec.c, L)
+
+    def rows(band: int) -> int:
+        return (band - 1) * step_h + spans[0]
+
+    together = 1
+    if (
+        spec.channels_last
+    ):  # a pixel's channels lie together: read as many of them as a band of a few lines allows
+        together = max(
+            1, min(vectors, times * vectors // jobs, SLAB_BYTES // (rows(min(lines, LINES)) * row_bytes))
+        )
+    band = max(1, min(lines, (SLAB_BYTES // (together * row_bytes) - spans[0]) // step_h + 1))
     pieces = times * up(vectors, together)
     if pieces < jobs:
         band = min(band, up(lines, up(jobs, pieces)))
-    return Slabs(band, up(lines, band), ((band - 1) * step_h + spans[0]) * columns * L, together, pieces)
+    return Slabs(band, up(lines, band), rows(band) * columns * L, together, pieces)
 
 
 def gather(

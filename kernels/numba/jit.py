@@ -29,6 +29,7 @@ from numba import types
 from numba.core import cgutils, config
 from numba.core.caching import FunctionCache, NullCache
 from numba.core.ccallback import CFunc
+from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 from numpy.typing import NDArray
@@ -89,8 +90,12 @@ class JobCache(FunctionCache):
 @intrinsic
 def unpack_arrays(typingctx: Any, arguments: Any) -> Any:
     """(address, length) pairs in memory -> the tuple of flat arrays that the pointer's type tells."""
-    if isinstance(arguments, types.BaseTuple):
-        return arguments(arguments), lambda context, builder, signature, values: values[0]
+    if isinstance(arguments, types.BaseTuple):  # called from compiled code, which has the arrays
+
+        def borrow(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            return impl_ret_borrowed(context, builder, arguments, values[0])
+
+        return arguments(arguments), borrow
     array_types = arguments.dtype
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
