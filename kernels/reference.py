@@ -47,7 +47,8 @@ def taps(spec: Any) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
         yield (
             index,
             tuple(
-                slice(a, a + (o - 1) * s + 1, s) for a, o, s in zip(starts, spec.out_size, spec.stride, strict=True)
+                slice(a, a + (o - 1) * s + 1, s)
+                for a, o, s in zip(starts, spec.out_size, spec.stride, strict=True)
             ),
         )
 
@@ -67,7 +68,9 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def forward(spec: Any, x: Array, w: Array, bias: Array | None, y: Array, activation: str | None, threads: int) -> None:
+def forward(
+    spec: Any, x: Array, w: Array, bias: Array | None, y: Array, activation: str | None, threads: int
+) -> None:
     x, w, out = padded(spec, channels_first(spec, x)), filters_first(spec, w), channels_first(spec, y)
     out[...] = 0 if bias is None else bias.reshape(-1, *[1] * spec.ndim)
     if 0 not in x.shape:
