@@ -45,7 +45,8 @@ template <class T> struct DirectScratch {
     T *strip, *panel, *tile;
     Tap* taps;
     static idx panel_size(const Direct<T>& p) {
-        return p.strip.channels_last && !p.depthwise() ? p.taps() * p.depth * std::min<idx>(NR<T>, p.columns + LANES<T>) : 0;
+        const bool packs = p.strip.channels_last && !p.depthwise();
+        return packs ? p.taps() * p.depth * std::min<idx>(NR<T>, p.columns + LANES<T>) : 0;
     }
     // Joined lines read up to a tile past the strip's end.
     static idx strip_size(const Direct<T>& p) { return p.strip.elements() + NR<T>; }
@@ -64,7 +65,8 @@ template <class T> struct DirectScratch {
 
 // Positions [first, first + count) of a line whose rows are a strip's row apart: the real ones go to dest.
 template <class T>
-void write_line(const Direct<T>& p, const Block& b, idx image, idx row, idx first, idx count, idx channel, const T* from) {
+void write_line(const Direct<T>& p, const Block& b, idx image, idx row, idx first, idx count, idx channel,
+                const T* from) {
     const idx pitch = p.strip.row_pitch(), stride = p.w.stride, end = first + count;
     T* plane = p.dest + ((b.image + image) * p.columns * p.groups + channel) * p.dest_plane();
     for (idx q = first; q < end; q += pitch - q % pitch) {
@@ -127,7 +129,8 @@ template <class T> void direct_last(const Direct<T>& p, const Block& b, idx grou
     const Panels<T> panels(p.columns);
     const idx step = p.step(), dest_pixel = p.columns * p.groups;
     for (idx j = 0; j < panels.count; j++) {
-        const idx ld = panels.width(j) * LANES<T>, filled = panels.filled(j), channel = group * p.columns + panels.first(j);
+        const idx ld = panels.width(j) * LANES<T>, filled = panels.filled(j);
+        const idx channel = group * p.columns + panels.first(j);
         for (idx t = 0; t < p.taps(); t++) {
             s.taps[t] = {p.strip.displacement[t], t * p.depth * ld};
             pack_filter_panel(p.filters, group, p.strip.tap[t], 0, p.depth, panels.first(j), filled,
@@ -196,7 +199,8 @@ template <class T> void run_direct(Direct<T>& p, int threads) {
 
 // The pass that gathers `source` through view `v` into `dest`.
 template <class T>
-Direct<T> direct_problem(const Geometry& g, const View& v, bool input_grad, const Filters<T>& filters, const T* source, T* dest) {
+Direct<T> direct_problem(const Geometry& g, const View& v, bool input_grad, const Filters<T>& filters, const T* source,
+                         T* dest) {
     const idx* size = input_grad ? g.size : g.out;
     idx groups = g.groups, depth = g.c_group(), columns = g.k_group(), strip_channels;
     if (input_grad) std::swap(depth, columns);
@@ -207,7 +211,8 @@ Direct<T> direct_problem(const Geometry& g, const View& v, bool input_grad, cons
 }
 
 template <class T>
-void direct_forward(const Geometry& g, const T* x, const T* w, const T* bias, Activation activation, T* y, int threads) {
+void direct_forward(const Geometry& g, const T* x, const T* w, const T* bias, Activation activation, T* y,
+                    int threads) {
     Direct<T> p = direct_problem(g, forward_view(g), false, forward_filters(g, w), x, y);
     p.bias = bias, p.activation = activation;
     run_direct(p, threads);
@@ -217,8 +222,8 @@ template <class T> void direct_input_grad(const Geometry& g, const T* dy, const 
     idx phases[3];
     for (int a = 0; a < 3; a++) phases[a] = std::min(g.stride[a], g.size[a]);
     for (idx i = 0; i < phases[0] * phases[1] * phases[2]; i++) {
-        const View v{{input_grad_axis(g, 0, i / phases[2] / phases[1]), input_grad_axis(g, 1, i / phases[2] % phases[1]),
-                      input_grad_axis(g, 2, i % phases[2])}};
+        const idx d = i / phases[2] / phases[1], h = i / phases[2] % phases[1], w_phase = i % phases[2];
+        const View v{{input_grad_axis(g, 0, d), input_grad_axis(g, 1, h), input_grad_axis(g, 2, w_phase)}};
         Direct<T> p = direct_problem(g, v, true, input_grad_filters(g, w), dy, dx);
         run_direct(p, threads);
     }

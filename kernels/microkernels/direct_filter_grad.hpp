@@ -9,7 +9,7 @@ namespace fastconv {
 
 template <class T> struct DirectFilterGrad {
     const Geometry& g;
-    Strip<T> strip;
+    const Strip<T>& strip;
     Panels<T> panels;              // of filters
     std::vector<idx> from, to;     // of each (c, tap) that meets the input: its strip displacement, its place in dw
     idx filter;                    // elements of dw between filters
@@ -41,7 +41,8 @@ template <class T> struct FilterGradScratch {
 
 // Gradients of `filled` filters from `k` on -> (pixels of the block, ld), and where each row of pixels lies.
 template <class T>
-void pack_gradients(const DirectFilterGrad<T>& p, const Block& b, idx k, idx filled, idx ld, const FilterGradScratch<T>& s) {
+void pack_gradients(const DirectFilterGrad<T>& p, const Block& b, idx k, idx filled, idx ld,
+                    const FilterGradScratch<T>& s) {
     const Geometry& g = p.g;
     T* to = s.panel;
     Tap* tap = s.rows;
@@ -101,9 +102,9 @@ template <class T>
 void direct_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* db, int threads) {
     if (is_depthwise(g)) return direct_depthwise_filter_grad(g, x, dy, dw, db, threads);
     const Filters<T> f = forward_filters<T>(g, dw);
-    DirectFilterGrad<T> p{g, Strip<T>(forward_view(g), g.n, g.c_group(), g.groups, g.channels_last, g.window, 3 * STRIP_BYTES),
-                          Panels<T>(g.k_group()), {}, {}, f.column_stride, x, dy, dw, db};
-    const Strip<T>& strip = p.strip;
+    // larger strips than forward: each block's tiles are added to dw in memory
+    const Strip<T> strip(forward_view(g), g.n, g.c_group(), g.groups, g.channels_last, g.window, 3 * STRIP_BYTES);
+    DirectFilterGrad<T> p{g, strip, Panels<T>(g.k_group()), {}, {}, f.column_stride, x, dy, dw, db};
     const idx taps = (idx)strip.tap.size(), products = g.c_group() * taps;
     for (idx i = 0; i < products; i++) {  // in the order of dw
         const idx c = g.channels_last ? i % g.c_group() : i / taps, t = g.channels_last ? i / g.c_group() : i % taps;

@@ -53,7 +53,8 @@ public:
     std::vector<idx> tap;          // flat index in the filter of each tap
     std::vector<idx> displacement; // elements from an output's position to the tap
 
-    Strip(const View& v, idx n, idx channels, idx groups, bool channels_last, const idx* window, idx budget = STRIP_BYTES)
+    Strip(const View& v, idx n, idx channels, idx groups, bool channels_last, const idx* window,
+          idx budget = STRIP_BYTES)
         : d(v.axis[0]), h(v.axis[1]), w(v.axis[2]), channels(channels), total_channels(channels * groups),
           channels_last(channels_last), images(1), rows(h.out), columns(w.out), n(n) {
         while (bytes() > budget && shrink()) continue;

@@ -1,6 +1,6 @@
 // The direct kernels' register tile: as tile.hpp's, with both operands read where they lie.
 //
-//   C (M rows, V vectors) [+]= sum over taps and steps of A[row, a0 + tap.a + step * da] * B[tap.b + step * db, vectors]
+//   C (M rows, V vectors) [+]= sum over taps and steps of A[row, a0 + tap.a + step da] * B[tap.b + step db, vectors]
 //
 // B may be pixels of a strip (displaced by tap), filters or gradients; nothing needs to be contiguous but a vector.
 #pragma once

@@ -1,7 +1,8 @@
 // Average-pooling and its gradient.
 //
 // Vectors run over output columns in channels-first (over the taps where windows are long and outputs few), over
-// channels in channels-last. A window's rows are summed on their own first: rounding grows with its sides, not its area.
+// channels in channels-last. Rows of a window are summed on their own first: rounding grows with its sides, not its
+// area.
 #pragma once
 #include "pool_window.hpp"
 #include "workspace.hpp"
@@ -21,7 +22,8 @@ template <class T> struct Divisors {
     Divisors(const Windows& g, const Counts& counts) {
         for (int a = 0; a < 3; a++) {
             const int axis = a - g.joined;
-            for (idx o = 0; o < g.out[a]; o++) along[a].push_back(counts.fixed || axis < 0 ? T(1) : T(counts.axis[axis][o]));
+            const bool one = counts.fixed || axis < 0;
+            for (idx o = 0; o < g.out[a]; o++) along[a].push_back(one ? T(1) : T(counts.axis[axis][o]));
         }
         T rest = T(counts.fixed ? counts.fixed : 1);
         for (int axis = 3 - g.joined; axis < 3 && !counts.fixed; axis++) rest *= T(counts.axis[axis][0]);
@@ -57,7 +59,8 @@ template <class T> inline T sum_long_window(const WindowRows& rows, const T* x, 
 }
 
 template <class T, int STEP>
-inline void avg_row(const Windows& g, const T* plane, const WindowRows& rows, T row_divisor, const T* divisors, T* y) {
+inline void avg_row(const Windows& g, const T* plane, const WindowRows& rows, T row_divisor, const T* divisors,
+                    T* y) {
     const idx step = STEP ? STEP : g.stride[2], dilation = g.dilation[2], before = g.before[2];
     const auto columns = [=](auto lanes, idx j, idx lo, idx count) {
         typedef Run<T, lanes> V;
@@ -86,9 +89,23 @@ void avg_pool_first(const Windows& g, const Divisors<T>& divisors, const T* x, T
                                 divisors.column(), y + row * g.out[2]);
 }
 
+// Blocks of several vectors read whole cache lines side by side, which matters where a window's pixels are far apart.
 template <class T, int WIDTH>
 inline void avg_pixel(const WindowRows& rows, const T* x, idx channels, idx count, idx dilation, T divisor, T* y) {
-    cover<T>(0, channels, [=](auto lanes, idx c) {
+    constexpr int L = LANES<T>, BLOCK = 4;
+    idx c = 0;
+    if (WIDTH) count = WIDTH;
+    for (; c + BLOCK * L <= channels; c += BLOCK * L) {
+        Vec<T> total[BLOCK] = {};
+        rows.each([&](idx row) {
+            Vec<T> sum[BLOCK] = {};
+            for (idx t = 0; t < count; t++)
+                for (int v = 0; v < BLOCK; v++) sum[v] += load(x + (row + t * dilation) * channels + c + v * L);
+            for (int v = 0; v < BLOCK; v++) total[v] += sum[v];
+        });
+        for (int v = 0; v < BLOCK; v++) store(y + c + v * L, total[v] / divisor);
+    }
+    cover<T>(c, channels, [=](auto lanes, idx c) {
         typedef Run<T, lanes> V;
         const V sum = sum_windows<T, lanes, WIDTH>(rows, count, dilation,
                                                    [=](idx at) { return *(const V*)(x + at * channels + c); });
@@ -108,7 +125,8 @@ void avg_pool_last(const Windows& g, const Divisors<T>& divisors, const T* x, T*
             const idx count = w.hi - w.lo;
             const auto pixel = [&](auto width) {
                 avg_pixel<T, width>(rows, image + (w.start + w.lo * dilation) * channels, channels, count, dilation,
-                                    divisors.row(at.d, at.h) * divisors.column()[j], y + (row * g.out[2] + j) * channels);
+                                    divisors.row(at.d, at.h) * divisors.column()[j],
+                                    y + (row * g.out[2] + j) * channels);
             };
             if (count == WIDTH)
                 pixel(Constant<WIDTH>{});
@@ -133,8 +151,26 @@ template <class T> inline void add_run(T* __restrict to, const T* __restrict fro
     for (idx i = 0; i < n; i++) to[i] += from[i];
 }
 
+// The output columns [lo, hi) at which a tap is inside, and the input column of output column 0.
+struct TapColumns {
+    idx at, lo, hi;
+};
+
+inline std::vector<TapColumns> tap_columns(const Windows& g) {
+    std::vector<TapColumns> taps;
+    for (idx t = 0; t < g.window[2]; t++) {
+        TapColumns tap{t * g.dilation[2] - g.before[2], 0, 0};
+        valid_range(tap.at, g.stride[2], g.size[2], g.out[2], &tap.lo, &tap.hi);
+        if (tap.lo < tap.hi) taps.push_back(tap);
+    }
+    return taps;
+}
+
 // A row of shares -> what every row of dx under its windows receives, (W).
-template <class T> void spread_row(const Windows& g, const T* __restrict share, T* __restrict spread) {
+template <class T>
+void spread_row(const Windows& g, const std::vector<TapColumns>& taps, const T* __restrict share,
+                T* __restrict spread) {
+    const idx step = g.stride[2];
     std::fill_n(spread, g.size[2], T(0));
     if (g.dilation[2] == 1 && g.window[2] > g.out[2]) {
         for (idx j = 0; j < g.out[2]; j++) {
@@ -143,25 +179,24 @@ template <class T> void spread_row(const Windows& g, const T* __restrict share, 
         }
         return;
     }
-    for (idx t = 0; t < g.window[2]; t++) {
-        idx lo, hi;
-        const idx at = t * g.dilation[2] - g.before[2], step = g.stride[2];
-        valid_range(at, step, g.size[2], g.out[2], &lo, &hi);
+    for (const TapColumns& tap : taps) {
         if (step == 1)
-            add_run(spread + at + lo, share + lo, hi - lo);
+            add_run(spread + tap.at + tap.lo, share + tap.lo, tap.hi - tap.lo);
         else
-            for (idx j = lo; j < hi; j++) spread[at + j * step] += share[j];
+            for (idx j = tap.lo; j < tap.hi; j++) spread[tap.at + j * step] += share[j];
     }
 }
 
 template <class T>
-void avg_pool_grad_first(const Windows& g, const Divisors<T>& divisors, const T* dy, T* dx, T* memory) {
+void avg_pool_grad_first(const Windows& g, const std::vector<TapColumns>& taps, const Divisors<T>& divisors,
+                         const T* dy, T* dx, T* memory) {
     T *share = memory, *spread = memory + g.out[2];
     std::fill_n(dx, g.pixels(), T(0));
     for (idx d = 0; d < g.out[0]; d++)
         for (idx h = 0; h < g.out[1]; h++, dy += g.out[2]) {
-            for (idx j = 0; j < g.out[2]; j++) share[j] = dy[j] / (divisors.row(d, h) * divisors.column()[j]);
-            spread_row(g, share, spread);
+            const T row_divisor = divisors.row(d, h), *column = divisors.column();
+            for (idx j = 0; j < g.out[2]; j++) share[j] = dy[j] / (row_divisor * column[j]);
+            spread_row(g, taps, share, spread);
             g.rows_of(d, h).each([&](idx row) { add_run(dx + row, spread, g.size[2]); });
         }
 }
@@ -188,6 +223,7 @@ void avg_pool_grad_last(const Windows& g, const Divisors<T>& divisors, const T* 
 template <class T> void avg_pool_grad(const Geometry& geometry, const Counts& counts, const T* dy, T* dx, int threads) {
     const Windows g(geometry, LANES<T>);
     const Divisors<T> divisors(g, counts);
+    const std::vector<TapColumns> taps = tap_columns(g);
     const ChannelBlocks blocks(g, threads);
     const idx jobs = g.n * blocks.count, memory = g.channels_last ? blocks.channels : g.out[2] + g.size[2];
     threads = useful_threads(threads, jobs, 2.0 * g.planes() * (g.out_pixels() * g.taps() + g.pixels()));
@@ -202,7 +238,7 @@ template <class T> void avg_pool_grad(const Geometry& geometry, const Counts& co
             return;
         }
         for (idx plane = image * g.c + c; plane < image * g.c + c + count; plane++)
-            avg_pool_grad_first(g, divisors, dy + plane * g.out_pixels(), dx + plane * g.pixels(), scratch);
+            avg_pool_grad_first(g, taps, divisors, dy + plane * g.out_pixels(), dx + plane * g.pixels(), scratch);
     });
 }
 

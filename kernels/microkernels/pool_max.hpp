@@ -78,7 +78,8 @@ inline void max_row(const Windows& g, const T* plane, const WindowRows& rows, T*
     const auto column = [&](idx j) {
         const Reach& w = g.reach[2][j];
         if (g.long_rows && w.hi - w.lo >= LANES<T>)
-            max_long_window(rows, plane + w.start + w.lo, w.hi - w.lo, y + j, argmax ? argmax + j : nullptr, w.start + w.lo);
+            max_long_window(rows, plane + w.start + w.lo, w.hi - w.lo, y + j, argmax ? argmax + j : nullptr,
+                            w.start + w.lo);
         else
             columns(Constant<1>{}, j, w.lo, w.hi - w.lo);
     };
@@ -96,7 +97,8 @@ void max_pool_first(const Windows& g, const T* x, T* y, I* argmax, idx begin, id
 }
 
 template <class T, class I, int WIDTH>
-inline void max_pixel(const WindowRows& rows, const T* x, idx channels, idx count, idx dilation, I start, T* y, I* argmax) {
+inline void max_pixel(const WindowRows& rows, const T* x, idx channels, idx count, idx dilation, I start, T* y,
+                      I* argmax) {
     cover<T>(0, channels, [=](auto lanes, idx c) {
         typedef Run<T, lanes> V;
         auto best = max_windows<T, I, lanes, WIDTH>(rows, count, dilation,

@@ -1,7 +1,7 @@
 // The gradient of max-pooling: dx[argmax] += dy. Every plane is one thread's, its sums in the order of dy.
 //
 // The general case is a scatter, an element at a time. Pooling with stride = window leaves each argmax in a cell of
-// its own; where the sizes allow that and the indices prove it, whole vectors of dx are written instead, zeros included.
+// its own; where sizes allow that and the indices prove it, whole vectors of dx are written instead, zeros included.
 #pragma once
 #include "pool_window.hpp"
 
@@ -127,7 +127,8 @@ bool grad_cells_first(const Geometry& g, const Cells& cells, const T* dy, const 
     return true;
 }
 
-template <class T, class I> void grad_plane(const Geometry& g, const Cells& cells, const T* dy, const I* argmax, T* dx) {
+template <class T, class I>
+void grad_plane(const Geometry& g, const Cells& cells, const T* dy, const I* argmax, T* dx) {
     // in shorter rows an element at a time is as fast
     if (cells.fit && g.out[2] >= 8) {
         const bool done = with_lanes<T>(g.out[2], [&](auto lanes) {

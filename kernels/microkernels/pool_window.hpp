@@ -58,7 +58,7 @@ struct Windows : Geometry {
 private:
     // Windows as wide as the input are runs of elements: one axis less (global pooling is a window of one row).
     void join_axes() {
-        for (; joined < 2; joined++) {
+        for (; joined < 2 && !channels_last; joined++) {
             if (out[2] > 1 || window[2] != size[2] || before[2] || dilation[2] > 1 || dilation[1] > 1) return;
             const idx width = size[2];
             size[2] *= size[1], window[2] *= window[1], out[2] = out[1];
