@@ -12,7 +12,7 @@ CASES ?= 20000
 CALLS ?= 10000
 PROFILE ?= ci
 
-.PHONY: help digits test lint format types wheel bench install-test sanitize fuzz coverage leaks clean
+.PHONY: help digits test lint format types wheel bench install-test adapters sanitize fuzz coverage leaks clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -45,6 +45,9 @@ bench: $(VENV)/installed ## compare the kernels on the benchmark problems
 
 install-test: $(VENV)/tools ## install in clean environments: sdist and wheel, editable, no OpenMP, no compiler
 	PYTHON=$(PYTHON) BIN=$(abspath $(BIN)) .ci/install-test
+
+adapters: ## test the adapters against the real hosts, in a clean environment each
+	PYTHON=$(PYTHON) .ci/adapters
 
 coverage: $(VENV)/installed ## run the tests with Numba's JIT off and require 95% of the Python lines
 	BIN=$(abspath $(BIN)) PROFILE=$(PROFILE) .ci/coverage
