@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv.tools import datasets, digits
+from fastconv.tools import agreement, datasets, digits
 
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
@@ -42,12 +42,12 @@ def test_the_net_learns_digits():
 
 
 def test_every_kernel_follows_the_reference():
-    rows = digits.agreement(digits.available_kernels(), datasets.digits(), steps=6)
-    assert {row.kernel for row in rows} == set(digits.available_kernels())
+    rows = agreement.agreement(digits.digits_net, agreement.available_kernels(), datasets.digits(), steps=6)
+    assert {row.kernel for row in rows} == set(agreement.available_kernels())
     assert {row.dtype for row in rows} == {"float32", "float64"}
     assert [f"{r.kernel} {r.dtype}: {r.deviation}" for r in rows if not r.agrees] == []
     assert all(row.deviation == 0 for row in rows if row.kernel == "reference")
-    assert {r.net for r in rows if not r.kernel.endswith(".depthwise")} == {"digits"}
+    assert {r.net for r in rows if ".depthwise" not in r.kernel} == {"digits"}
 
 
 def test_run_trains_compares_and_draws(tmp_path, capsys, monkeypatch):
@@ -66,10 +66,10 @@ def test_run_trains_compares_and_draws(tmp_path, capsys, monkeypatch):
 
 
 def test_a_kernel_that_deviates_fails_the_run(tmp_path, capsys, monkeypatch):
-    def curve(kernel, net, dtype, data, steps):
+    def curve(kernel, make, dtype, data, steps):
         return [1.0, 0.5 if kernel == "reference" else 0.5 + 1e-3], 0.0
 
-    monkeypatch.setattr(digits, "loss_curve", curve)
+    monkeypatch.setattr(agreement, "loss_curve", curve)
     monkeypatch.setattr(digits, "available_kernels", lambda: ["reference", "made.up"])
     status = digits.run(arguments("--seeds", "1", "--epochs", "1", "--report", str(tmp_path / "report.png")))
     assert status == 1
@@ -78,12 +78,12 @@ def test_a_kernel_that_deviates_fails_the_run(tmp_path, capsys, monkeypatch):
 
 def test_pixels_become_channels():
     x = np.arange(16.0).reshape(1, 1, 4, 4)
-    y = digits.PixelsToChannels()(x)
+    y = agreement.PixelsToChannels()(x)
     np.testing.assert_array_equal(y[0, :, 0, 1], [2, 3, 6, 7])
 
 
 def test_nan_losses_do_not_agree():
-    assert not digits.Agreement("made.up", "digits", "float32", np.nan, np.nan, 1e-4, 0.0).agrees
+    assert not agreement.Agreement("made.up", "digits", "float32", np.nan, np.nan, 1e-4, 0.0).agrees
 
 
 @pytest.mark.parametrize("words", [("--seeds", "0"), ("--epochs", "-1"), ("--kernel", "no.such")])

@@ -73,7 +73,9 @@ def use(
 
     changed = current()
     if kernel is not None:
-        changed = changed._replace(kernel=None if kernel == "auto" else find_kernel("use", kernel).name)
+        if kernel != "auto":
+            find_kernel("use", kernel)
+        changed = changed._replace(kernel=None if kernel == "auto" else kernel)
     if threads is not None:
         changed = changed._replace(threads=checked_threads("use", threads))
     if precision is not None:
