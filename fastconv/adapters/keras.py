@@ -188,9 +188,24 @@ REPLACED: dict[str, Callable[..., Array]] = {
 }
 
 
+def _halves(fast: Callable[..., Array]) -> Callable[..., Array]:
+    """`fast`, with half precision computed in float32 and rounded: the fallback where jax is missing."""
+
+    def call(nn: Any, *args: Any, **options: Any) -> Array:
+        types = {str(a.dtype) for a in args if hasattr(a, "dtype")}
+        if types != {"float16"}:
+            return fast(nn, *args, **options)
+        wide = [np.asarray(a, np.float32) if hasattr(a, "dtype") else a for a in args]
+        return fast(nn, *wide, **options).astype(np.float16)
+
+    return call
+
+
 def _patches() -> list[Patch]:
     nn = _backend()
-    return [Patch(nn, name, partial(or_else, partial(fast, nn))) for name, fast in REPLACED.items()]
+    jax = importlib.util.find_spec("jax") is not None
+    fast = REPLACED if jax else {name: _halves(function) for name, function in REPLACED.items()}
+    return [Patch(nn, name, partial(or_else, partial(fast[name], nn))) for name in REPLACED]
 
 
 _adapter = Adapter(HOSTS["keras"], _patches)

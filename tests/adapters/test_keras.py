@@ -140,7 +140,19 @@ def test_a_model():
         np.testing.assert_allclose(got, model.predict(x, verbose=0), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.int32], ids=lambda d: d.__name__)
+def test_half_precision():
+    """jax's, or fastconv's float32 rounded where there is no jax."""
+    x, w = draw(1, 5, 5, 2, dtype=np.float16), draw(3, 3, 2, 2, dtype=np.float16)
+    with adapter.installed(), count_calls() as calls:
+        got = [nn.conv(x, w), nn.max_pool(x, 2, 2)]
+    assert bool(calls) == (not JAX)
+    assert got[0].dtype == got[1].dtype == np.float16
+    wide = x.astype(np.float32), w.astype(np.float32)
+    np.testing.assert_allclose(got[0], installed("conv", *wide), rtol=2e-3, atol=1e-2)
+    np.testing.assert_array_equal(got[1], installed("max_pool", wide[0], 2, 2))
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.complex64], ids=lambda d: d.__name__)
 def test_other_dtypes_stay_with_the_host(dtype):
     x, w = (4 * draw(1, 5, 5, 2)).astype(dtype), (4 * draw(3, 3, 2, 2)).astype(dtype)
     with adapter.installed(), count_calls() as calls:
