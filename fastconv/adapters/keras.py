@@ -195,7 +195,7 @@ def _halves(fast: Callable[..., Array]) -> Callable[..., Array]:
         types = {str(a.dtype) for a in args if hasattr(a, "dtype")}
         if types != {"float16"}:
             return fast(nn, *args, **options)
-        wide = [np.asarray(a, np.float32) if hasattr(a, "dtype") else a for a in args]
+        wide = [np.asarray(a).astype(np.float32) if hasattr(a, "dtype") else a for a in args]
         return fast(nn, *wide, **options).astype(np.float16)
 
     return call

@@ -152,6 +152,15 @@ def test_half_precision():
     np.testing.assert_array_equal(got[1], installed("max_pool", wide[0], 2, 2))
 
 
+def test_a_layer_in_half_precision():
+    x = draw(1, 5, 5, 2, dtype=np.float16)
+    layer = keras.layers.Conv2D(3, 3, dtype="float16")  # its filters are a Keras Variable
+    with adapter.installed():
+        y = layer(x)
+    want = installed("conv", x.astype(np.float32), np.asarray(layer.kernel).astype(np.float32))
+    np.testing.assert_allclose(y, want, rtol=2e-3, atol=1e-2)
+
+
 @pytest.mark.parametrize("dtype", [np.int32, np.complex64], ids=lambda d: d.__name__)
 def test_other_dtypes_stay_with_the_host(dtype):
     x, w = (4 * draw(1, 5, 5, 2)).astype(dtype), (4 * draw(3, 3, 2, 2)).astype(dtype)
