@@ -193,7 +193,7 @@ def test_contestants_take_turns_and_stragglers_drop_out(install: Any) -> None:
     assert ran.count("hopeless") == 2
     assert ran.count("slow") == 2 + 2 * tuning.LEAST_ROUNDS
     assert ran.count("a") == ran.count("b") > 100
-    assert ran[-40:-36] in (list("aabb"), list("bbaa"), list("abba"), list("baab"))
+    assert "aabbbbaa" in "".join(ran[-40:]), "two calls a turn, and the order turns around"
 
 
 def test_padding_modes_are_tuned_as_kernels_see_them(install: Any) -> None:
@@ -214,6 +214,8 @@ def test_a_winner_that_is_gone_is_passed_over(install: Any) -> None:
     install(first=2e-3, second=1e-3)
     fc.tune(*SHAPES, passes=["forward"], seconds=0)
     install(first=2e-3)
+    assert fc.explain("forward", *SHAPES, measure=False).kernel == "first"
+    install(first=2e-3, second=(1e-3, {"missing": "it is not installed"}))
     assert fc.explain("forward", *SHAPES, measure=False).kernel == "first"
 
 
