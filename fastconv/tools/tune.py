@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     kernels = None if args.kernels is None else choose_kernels(args.kernels)
     if args.save is not None and args.save.exists():
         fastconv.load_tuning(args.save)
-    gains = []
+    gains: list[float] = []
     with fastconv.use(threads=args.threads, precision=args.precision) as setting:
         machine = describe()
         print(f"{machine['cpu']}, {machine['isa']}, {setting.threads} threads, {args.dtype}\n\n{HEADER}")
