@@ -4,16 +4,13 @@
 
 The hosts are those installed here. Before and after take turns; a figure is the best of the rounds, and a
 round that takes longer than two seconds is not repeated. `--networks` runs whole ONNX models on FastEvaluator
-and on ONNX Runtime, with as many threads each, in two processes: their threads would disturb each other.
+and on ONNX Runtime, one thread each: that thread's own time, which other programs disturb little.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -21,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+import fastconv as fc
 from fastconv.adapters import HOSTS
 
 ROUNDS, LONG = 5, 2.0  # rounds, seconds
@@ -91,10 +89,10 @@ def compare(adapter: Any, task: Task) -> tuple[float, float]:
     return min(before), min(after)
 
 
-def seconds(task: Task) -> float:
-    start = time.perf_counter()
+def seconds(task: Task, clock: Callable[[], float] = time.perf_counter) -> float:
+    start = clock()
     task()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def hosts_table(hosts: list[str]) -> Iterator[str]:
@@ -109,41 +107,28 @@ def hosts_table(hosts: list[str]) -> Iterator[str]:
 
 
 def networks_table() -> Iterator[str]:
-    """Each network on each engine, in a process of its own."""
+    """Each network on both engines, taking turns."""
     import onnx_models
+    from onnxruntime import InferenceSession, SessionOptions
 
-    yield "| network, one image | FastEvaluator, ms | ONNX Runtime, ms | ratio |"
-    yield "|---|---|---|---|"
+    from fastconv.adapters.onnx import FastEvaluator
+
+    options = SessionOptions()
+    options.intra_op_num_threads = 1
+    yield "| network, one image | FastEvaluator, ms | ONNX Runtime, ms | ratio | relative difference |"
+    yield "|---|---|---|---|---|"
     for name in onnx_models.NAMES:
-        times = {"fastconv": [], "onnxruntime": []}
-        for _ in range(3):
-            for engine, figures in times.items():
-                command = [sys.executable, __file__, "--network", name, "--engine", engine]
-                figures.append(
-                    float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-                )
-        ours, theirs = (sorted(figures)[1] * 1e3 for figures in times.values())
-        yield f"| {name} | {ours:.3g} | {theirs:.3g} | {ours / theirs:.2f} |"
-
-
-def run_network(name: str, engine: str) -> float:
-    """Best seconds of ten runs."""
-    import onnx_models
-
-    model = onnx_models.load(name)
-    feeds = onnx_models.sample_input(model)
-    if engine == "fastconv":
-        from fastconv.adapters.onnx import FastEvaluator
-
-        task = partial(FastEvaluator(model).run, None, feeds)
-    else:
-        from onnxruntime import InferenceSession, SessionOptions
-
-        options = SessionOptions()
-        options.intra_op_num_threads = int(os.environ.get("FASTCONV_NUM_THREADS", 0))  # 0: all cores
-        task = partial(InferenceSession(model.SerializeToString(), options).run, None, feeds)
-    task()
-    return min(seconds(task) for _ in range(10))
+        model = onnx_models.load(name)
+        feeds = onnx_models.sample_input(model)
+        runs = [FastEvaluator(model).run, InferenceSession(model.SerializeToString(), options).run]
+        with fc.use(threads=1):
+            got, want = (run(None, feeds)[0] for run in runs)
+            rounds = [
+                [seconds(partial(run, None, feeds), time.thread_time) for run in runs] for _ in range(ROUNDS)
+            ]
+        ours, theirs = (min(figures) * 1e3 for figures in zip(*rounds, strict=True))
+        error = np.abs(got - want).max() / np.abs(want).max()
+        yield f"| {name} | {ours:.3g} | {theirs:.3g} | {ours / theirs:.2f} | {error:.1e} |"
 
 
 def main() -> None:
@@ -152,12 +137,7 @@ def main() -> None:
     )
     parser.add_argument("hosts", nargs="*", choices=[*TASKS, []], help="default: all that are installed")
     parser.add_argument("--networks", action="store_true", help="whole ONNX models against ONNX Runtime")
-    parser.add_argument("--network", help=argparse.SUPPRESS)
-    parser.add_argument("--engine", choices=("fastconv", "onnxruntime"), help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.network:
-        print(run_network(args.network, args.engine))
-        return
     installed = [host for host in TASKS if HOSTS[host].installed]
     lines = networks_table() if args.networks else hosts_table(args.hosts or installed)
     for line in lines:
