@@ -135,6 +135,15 @@ def test_pooling(layers, window, stride, ties):
     assert_same(got, want)
 
 
+def test_the_book_makes_float64_of_float32(layers):
+    x = draw(2, 3, 8, 7, dtype=np.float32)
+    layer = layers.Convolution(draw(4, 3, 3, 2, dtype=np.float32), draw(4, dtype=np.float32))
+    for each in (layer, layers.Pooling(2, 2, 2)):
+        got, want, calls = both(each, x)
+        assert calls
+        assert_same(got, want)
+
+
 def test_nan_stays_with_the_host(layers):
     x = draw(1, 1, 4, 4)
     x[0, 0, :2, :2] = np.nan
