@@ -199,10 +199,10 @@ def hostile_case(p: Problem, rng: random.Random) -> str:
 
 
 def hostile_value(rng: random.Random) -> Any:
-    value = rng.choice(HOSTILE)
+    """Any of `HOSTILE`, often an integer; or some of them as a tuple."""
     if rng.random() < 0.2:
-        return tuple(rng.choice(HOSTILE[:30]) for _ in range(rng.randint(0, 5)))
-    return value
+        return tuple(rng.choice(HOSTILE[:20]) for _ in range(rng.randint(0, 5)))
+    return rng.choice(HOSTILE[:15] if rng.random() < 0.4 else HOSTILE)
 
 
 def limit_memory(more: int = 1 << 30) -> None:
