@@ -11,6 +11,7 @@ from fastconv.kernels.kernel import CONV_PASSES, POOL_PASSES, Kernel
 
 ALGORITHMS = {
     "blocked": CONV_PASSES,
+    "im2col": CONV_PASSES + POOL_PASSES,
     "direct": CONV_PASSES + POOL_PASSES,
     "winograd": CONV_PASSES,
     "depthwise": CONV_PASSES,

@@ -1,0 +1,18 @@
+# The im2col kernel's passes (conv.pxi has the calling conventions).
+
+cdef extern from "im2col_grad.hpp" namespace "fastconv" nogil:
+    void c_im2col_forward "fastconv::im2col_forward"[T](const Geometry&, const T*, const T*, const T*, Activation, T*, int) except +
+    void c_im2col_input_grad "fastconv::im2col_input_grad"[T](const Geometry&, const T*, const T*, T*, int) except +
+    void c_im2col_filter_grad "fastconv::im2col_filter_grad"[T](const Geometry&, const T*, const T*, T*, T*, int) except +
+
+
+def im2col_forward(spec, x, w, bias, y, activation, threads):
+    run_forward(c_im2col_forward[float], c_im2col_forward[double], spec, x, w, bias, y, activation, threads)
+
+
+def im2col_input_grad(spec, dy, w, dx, threads):
+    run_input_grad(c_im2col_input_grad[float], c_im2col_input_grad[double], spec, dy, w, dx, threads)
+
+
+def im2col_filter_grad(spec, x, dy, dw, db, threads):
+    run_filter_grad(c_im2col_filter_grad[float], c_im2col_filter_grad[double], spec, x, dy, dw, db, threads)
