@@ -20,7 +20,10 @@ def lazily(module: str, function: str) -> Callable[..., Any]:
 
     @cache
     def find() -> Callable[..., Any]:
-        return getattr(importlib.import_module(f"fastconv.kernels.numba.{module}"), function)  # type: ignore[no-any-return]
+        found: Callable[..., Any] = getattr(
+            importlib.import_module(f"fastconv.kernels.numba.{module}"), function
+        )
+        return found
 
     def call(*arguments: Any) -> Any:
         return find()(*arguments)
@@ -68,7 +71,9 @@ FUNCTIONS = (
 
 
 def __getattr__(name: str) -> Any:
-    """The functions for a user's own compiled code (functions.py), imported with Numba when first asked for."""
+    """The functions for a user's own compiled code (functions.py), imported with Numba when first asked
+    for.
+    """
     if name in FUNCTIONS:
         return getattr(importlib.import_module("fastconv.kernels.numba.functions"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

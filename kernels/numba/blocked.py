@@ -1,6 +1,7 @@
 """Implicit GEMM: the register tile over pixels taken straight from the input, no column matrix.
 
-Forward pass and input gradient are one operation over a view (views.py); the filter gradient is its transpose.
+Forward pass and input gradient are one operation over a view (views.py); the filter gradient is its
+transpose.
 """
 
 from __future__ import annotations
@@ -15,18 +16,13 @@ from fastconv.kernels.numba import blocked_first as first
 from fastconv.kernels.numba import blocked_last as last
 from fastconv.kernels.numba.epilogue import ACTIVATIONS
 from fastconv.kernels.numba.filters import bias_grad, pack_panels, sum_parts
-from fastconv.kernels.numba.jit import run, useful_threads, vector_bytes
+from fastconv.kernels.numba.jit import in_python, run, up, useful_threads, vector_bytes
 from fastconv.kernels.numba.tile import MR, NV, panel_width
 from fastconv.kernels.numba.views import AXIS, PHASES, PHASES_AT, forward_view, input_grad_view
 
 Array = NDArray[Any]
 
-width_of = getattr(panel_width, "py_func", panel_width)
-
-
-def up(a: int, b: int) -> int:
-    """a / b, rounded up"""
-    return -(-a // b)
+width_of = in_python(panel_width)
 
 
 def window_of(spec: Any) -> tuple[int, ...]:
@@ -68,7 +64,7 @@ def gather_last(
     )  # fmt: skip
     threads = useful_threads(threads, pieces * parts, spec.flops)
     col = np.empty(threads * last.PIXELS * last.KC, w.dtype)
-    index = np.empty(threads * getattr(last.index_size, "py_func", last.index_size)(taps), np.int64)
+    index = np.empty(threads * in_python(last.index_size)(taps), np.int64)
     run(last.gather_last_job, pieces * parts, threads, options, view, source, packed, bias, to, col, index)
 
 
@@ -106,7 +102,7 @@ def gather_first(
         w = packed
     threads = useful_threads(threads, pieces * parts, spec.flops)
     col = np.empty(threads * (first.KC + first.ROWS) * NV * L, w.dtype)
-    index = np.empty(threads * getattr(first.index_size, "py_func", first.index_size)(taps, L), np.int64)
+    index = np.empty(threads * in_python(first.index_size)(taps, L), np.int64)
     run(first.gather_first_job, pieces * parts, threads, options, view, source, w, bias, to, col, index)
 
 
@@ -130,7 +126,8 @@ def filter_grad(spec: Any, x: Array, dy: Array, dw: Array, db: Array | None, thr
     out_width = spec.out_size[-1]
     lines = spec.n * int(np.prod(spec.out_size[:-1]))
     blocks = up(lines, max(1, transposed.KC // out_width)) * up(out_width, transposed.KC)
-    # several jobs for each thread: shares of the rows while each packed panel still meets some tiles, then of dy
+    # several jobs for each thread: shares of the rows while each packed panel still meets some tiles,
+    # then of dy
     pieces = spec.groups * up(k, width)
     splits = 1 if threads == 1 else min(up(tiles, 8), up(4 * threads, pieces))
     pieces *= splits
@@ -138,7 +135,7 @@ def filter_grad(spec: Any, x: Array, dy: Array, dw: Array, db: Array | None, thr
     threads = useful_threads(threads, pieces * parts, spec.flops)
     in_place = parts == 1 and spec.channels_last
     sums = dw if in_place else np.empty(parts * dw.size, dw.dtype)
-    size = getattr(transposed.index_size, "py_func", transposed.index_size)(lines)
+    size = in_python(transposed.index_size)(lines)
     run(
         *(
             transposed.filter_grad_job,

@@ -2,8 +2,9 @@
 
     (taps x channels, pixels) @ (pixels, filters) -> (taps x channels, filters)
 
-The rows of a tile are channels that meet one tap, so that the same runs of pixels are inside for all of them: the
-input is read where it lies and padding is never multiplied. dy is packed a panel of filters at a time.
+The rows of a tile are channels that meet one tap, so that the same runs of pixels are inside for all of
+them: the input is read where it lies and padding is never multiplied. dy is packed a panel of filters at
+a time.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def index_size(lines):
 
 @jit
 def pack_gradients(g, dy, group, k0, count, line0, line1, w0, w1, col, to, width):
-    """dy of lines [line0, line1), columns [w0, w1) and some filters -> col (pixels, width), filled up with zeros."""
+    """dy of lines [line0, line1), columns [w0, w1) and some filters -> col (pixels, width), filled up with
+    zeros.
+    """
     pixels, rows = product(g, OUT), g[OUT] * g[OUT + 1]
     channel = group * (g[K] // g[GROUPS]) + k0
     line = line0
@@ -110,7 +113,9 @@ def list_segments(g, tap, line0, line1, w0, w1, x_image, x_pixel, index, segment
 
 
 def filter_grad_job(begin, end, thread, arguments):
-    """A job: a panel of filters of a group, a share of the rows (tap, channel), a part of the blocks of pixels."""
+    """A job: a panel of filters of a group, a share of the rows (tap, channel), a part of the blocks of
+    pixels.
+    """
     g, o, x, dy, sums, col, index = unpack(arguments)
     L = lanes(x)
     c_group, k_group = g[C] // g[GROUPS], g[K] // g[GROUPS]
@@ -165,7 +170,7 @@ def filter_grad_job(begin, end, thread, arguments):
 
 
 def gather_sums_job(begin, end, thread, arguments):
-    """A job: the gradient of one filter, channels-first, from (part, tap, channel, filter); parts in order."""
+    """A job: the gradient of one filter, channels-first, from (part, tap, channel, filter) in that order."""
     g, o, sums, dw = unpack(arguments)
     c_group, taps = g[C] // g[GROUPS], product(g, WINDOW)
     for k in range(begin, end):

@@ -2,8 +2,8 @@
 
     (rows, depth x taps) @ (depth x taps, pixels) -> (rows, pixels)
 
-A job is one panel of pixels, wherever they lie: a panel may span rows and images. It is packed straight from the
-source, a block of depth at a time, and meets all filters while it is in the cache.
+A job is one panel of pixels, wherever they lie: a panel may span rows and images. It is packed straight
+from the source, a block of depth at a time, and meets all filters while it is in the cache.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from fastconv.kernels.numba.views import (
 
 # Depth of a block: its panel of pixels, KC * 48 * 4 bytes, and a few rows of filters fit in L2.
 KC = 512
-# Rows of a job: a packed panel serves this many, and their sums wait in scratch where they cannot be in place.
+# Rows of a job: a packed panel serves this many, and their sums wait in scratch where they cannot be in
+# place.
 ROWS = 256
 CHANNELS, TO_CHANNELS, DEPTH, COLUMNS, ACTIVATION, BLOCKS, PARTS, R_TAPS, S_TAPS, ALL_TAPS, IMAGES, PACKED = (
     range(12)
@@ -199,10 +200,10 @@ def gather_first_job(begin, end, thread, arguments):
         if in_place:
             if bias.size > 0 or o[ACTIVATION] > 0:
                 for k in range(k0, k1):
-                    finish(to, c_at + k * c_row, 1, count, bias, channel + k, 0, o[ACTIVATION])
+                    finish(to, c_at + k * c_row, count, bias, channel + k, 0, o[ACTIVATION])
         else:
             for k in range(k0, k1):
-                finish(col, c_at + k * c_row, 1, count, bias, channel + k, 0, o[ACTIVATION])
+                finish(col, c_at + k * c_row, count, bias, channel + k, 0, o[ACTIVATION])
                 for run in range(runs_at, runs_at + runs * RUN, RUN):
                     copy_run(
                         to, index[run + TO_AT] + (channel + k) * to_plane, view[2 * AXIS + TO_STRIDE],
@@ -221,7 +222,7 @@ def packed_phase(o, view, number, panels):
 
 
 def pack_first_job(begin, end, thread, arguments):
-    """A job: one panel of rows of a group and phase: w (depth, row, tap) -> (depth, taps of the phase, MR)."""
+    """A job: one panel of rows of a group, a phase: w (depth, row, tap) -> (depth, taps of the phase, MR)."""
     o, view, w, packed, index = unpack(arguments)
     groups, depth, rows, all_taps = o[CHANNELS] // o[DEPTH], o[DEPTH], o[COLUMNS], o[ALL_TAPS]
     panels = (rows + MR - 1) // MR

@@ -2,8 +2,8 @@
 
     (pixels, taps x depth) @ (taps x depth, columns) -> (pixels, columns)
 
-A job is a block of pixels. Tiles of pixels whose taps are all inside read the source where it lies; the others,
-along the border, are copied once with zeros in place of the padding.
+A job is a block of pixels. Tiles of pixels whose taps are all inside read the source where it lies; the
+others, along the border, are copied once with zeros in place of the padding.
 """
 
 from __future__ import annotations
@@ -105,7 +105,9 @@ def list_pixels(o, view, pd, ph, pw, first, count, index, pixels_at):
 
 @jit
 def list_segments(o, index, taps_at, segments_at, u0, u1, copied):
-    """Depth [u0, u1) as segments for `tile`, neighbours joined; `copied` pixels are dense, others lie in the source."""
+    """Depth [u0, u1) as segments for `tile`, neighbours joined; `copied` pixels are dense, others lie in
+    the source.
+    """
     count, u = 0, u0
     while u < u1:
         tap, c = taps_at + u // o[DEPTH] * TAP, u % o[DEPTH]
@@ -202,18 +204,20 @@ def gather_last_job(begin, end, thread, arguments):
                     m = min(MR, count - q)
                     if all_inside(index, pixels_at, q, m):
                         tile(
-                            m, source, index, rows_at + q, 1, index, inside_at // SEGMENT, inside_at // SEGMENT + inside,
+                            m, source, index, rows_at + q, 1, index, inside_at // SEGMENT,
+                            inside_at // SEGMENT + inside,
                             packed, b_at, width, to, index, to_at + q, c0, n, u0 > 0,
                         )  # fmt: skip
                     else:
                         tile(
-                            m, col, index, dense_at + q, 1, index, copied_at // SEGMENT, copied_at // SEGMENT + copied,
+                            m, col, index, dense_at + q, 1, index, copied_at // SEGMENT,
+                            copied_at // SEGMENT + copied,
                             packed, b_at, width, to, index, to_at + q, c0, n, u0 > 0,
                         )  # fmt: skip
         if bias.size > 0 or o[ACTIVATION] > 0:
             c0, c1 = first * width, min(columns, last * width)
             for q in range(count):
-                finish(to, index[to_at + q] + c0, 1, c1 - c0, bias, group * columns + c0, 1, o[ACTIVATION])
+                finish(to, index[to_at + q] + c0, c1 - c0, bias, group * columns + c0, 1, o[ACTIVATION])
 
 
 @inline

@@ -15,11 +15,23 @@ from fastconv.kernels.numba.blocked_filter_grad import gather_sums_job
 from fastconv.kernels.numba.epilogue import ACTIVATIONS, finish
 from fastconv.kernels.numba.filters import bias_grad, sum_parts
 from fastconv.kernels.numba.geometry import clear_run, copy_run, transpose
-from fastconv.kernels.numba.jit import inline, jit, run, unpack, useful_threads, vector_bytes
+from fastconv.kernels.numba.jit import inline, jit, run, unpack, up, useful_threads, vector_bytes
 from fastconv.kernels.numba.vector import fma, gather_part, lanes, load, load_part, splat, store, store_part
 from fastconv.kernels.numba.views import (
-    AXIS, FIRST, PHASES, PHASES_AT, POSITIONS, SOURCE, STEP, TAPS, TAPS_AT, TO, TO_STRIDE,
-    forward_view, input_grad_view, phase_numbers,
+    AXIS,
+    FIRST,
+    PHASES,
+    PHASES_AT,
+    POSITIONS,
+    SOURCE,
+    STEP,
+    TAPS,
+    TAPS_AT,
+    TO,
+    TO_STRIDE,
+    forward_view,
+    input_grad_view,
+    phase_numbers,
 )  # fmt: skip
 from fastconv.kernels.numba.winograd_tiles import copy_slab
 
@@ -42,7 +54,9 @@ def reach(view, phase):
 
 @jit
 def convolve_row(view, ph, pw, slab, line, row, w, at_w, window_w, ow, step, sums):
-    """Sums of eight positions from ow on, over all taps; `line` is where the first tap's row lies in the slab."""
+    """Sums of eight positions from ow on, over all taps; `line` is where the first tap's row lies in the
+    slab.
+    """
     L = lanes(slab)
     s0, s1, s2, s3, s4, s5, s6, s7 = sums
     h_first, w_first = view[view[ph + TAPS_AT] + 1], view[view[pw + TAPS_AT] + 1]
@@ -83,7 +97,7 @@ def write_row(o, y, to, to_step, plane, channel, count, strip, at_strip, positio
     """A row of sums (positions, lanes) -> y, with bias and activation; `to` is the row's first pixel."""
     L = lanes(y)
     if o[ACTIVATION] > 0:
-        finish(strip, at_strip, 1, positions * L, bias[:0], 0, 0, o[ACTIVATION])
+        finish(strip, at_strip, positions * L, bias[:0], 0, 0, o[ACTIVATION])
     if o[LAST]:
         for p in range(positions):
             store_part(y, (to + p * to_step) * o[CHANNELS] + channel, count, load(strip, at_strip + p * L))
@@ -181,18 +195,15 @@ def gather_job(begin, end, thread, arguments):
 
 
 def pack_job(begin, end, thread, arguments):
-    """A job: the filters of a vector of channels -> (tap, lanes); o: taps, channels, strides of both, reversed?"""
+    """A job: the filters of a vector of channels -> (tap, lanes); o: taps, channels, strides of both,
+    reversed?
+    """
     o, w, packed = unpack(arguments)
     L = lanes(w)
     for job in range(begin, end):
         for tap in range(o[0]):
             source = (o[0] - 1 - tap if o[4] else tap) * o[2] + job * L * o[3]
             store(packed, (job * o[0] + tap) * L, gather_part(w, source, o[3], 0, o[1] - job * L))
-
-
-def up(a: int, b: int) -> int:
-    """a / b, rounded up"""
-    return -(-a // b)
 
 
 def packed_filters(spec: Any, w: Array, *, backward: bool) -> Array:
@@ -210,7 +221,9 @@ def plane_window(spec: Any) -> tuple[int, int]:
 
 
 class Slabs(NamedTuple):
-    """How a plane is cut: lines of a band, bands, elements of a slab, vectors of channels of a job, jobs an image."""
+    """How a plane is cut: lines of a band, bands, elements of a slab, vectors of channels of a job, jobs an
+    image.
+    """
 
     band: int
     bands: int
@@ -368,7 +381,8 @@ def filter_grad_job(begin, end, thread, arguments):
             rows, h = (line1 - line0 - 1) * step_h + h_span, line0 * step_h + h_first
             fill_slabs(o, x, H, W, image, first * L, vectors, h, w_first, rows, columns, slab, at_slab)
             fill_slabs(
-                o, dy, view[AXIS + TO], view[2 * AXIS + TO], image, first * L, vectors, line0, 0, line1 - line0,
+                o, dy, view[AXIS + TO], view[2 * AXIS + TO], image, first * L, vectors, line0, 0,
+                line1 - line0,
                 positions, gradients, at_gradients,
             )  # fmt: skip
             for v in range(vectors):
@@ -378,12 +392,15 @@ def filter_grad_job(begin, end, thread, arguments):
                 )
                 for tap in range(0, taps, TAPS_OF_BLOCK):
                     t0, t1, t2, t3, t4 = (
-                        tap_at(view, tap, taps, window_w, columns, L), tap_at(view, tap + 1, taps, window_w, columns, L),
-                        tap_at(view, tap + 2, taps, window_w, columns, L), tap_at(view, tap + 3, taps, window_w, columns, L),
+                        tap_at(view, tap, taps, window_w, columns, L), tap_at(view, tap + 1, taps,
+                        window_w, columns, L),
+                        tap_at(view, tap + 2, taps, window_w, columns, L), tap_at(view, tap + 3, taps,
+                        window_w, columns, L),
                         tap_at(view, tap + 4, taps, window_w, columns, L),
                     )  # fmt: skip
                     correlate(
-                        slab, at_x, columns * L, step_h, step * L, gradients, at_y, positions * L, line1 - line0, positions,
+                        slab, at_x, columns * L, step_h, step * L, gradients, at_y, positions * L,
+                        line1 - line0, positions,
                         t0, t1, t2, t3, t4, sums, at_sums + v * sums_size + tap * L,
                     )  # fmt: skip
         for v in range(vectors):

@@ -59,8 +59,9 @@ from fastconv.kernels.numba.views import (
 Array = NDArray[Any]
 
 ROWS = 4  # filters or pixels of a tile: with 2 vectors 8 sums, enough to hide the latency of the multiply-add
-# What the gathering jobs know beside the view: channels of source and destination, depth and columns of a group,
-# the weights' strides, the activation, in how many parts an image's rows are shared out, and the window.
+# What the gathering jobs know beside the view: channels of source and destination, depth and columns of a
+# group, the weights' strides, the activation, in how many parts an image's rows are shared out, and the
+# window.
 (
     CHANNELS,
     TO_CHANNELS,
@@ -211,12 +212,14 @@ def gather_first_job(begin, end, thread, arguments):
                                     at(scratch, row + i * 2 * L + t),
                                 )
                 for i in range(rows):
-                    finish(to, to_row + i * to_plane, to_step, columns, bias, channel + i, 0, o[ACTIVATION])
+                    finish(to, to_row + i * to_plane, columns, bias, channel + i, 0, o[ACTIVATION])
 
 
 @jit
 def window_last(o, view, source, image, w, w_at, d, h, phase_d, phase_h, phase_w, q0, rows):
-    """Two vectors of channels of four positions from q0 on: the sums over all taps and channels of the group."""
+    """Two vectors of channels of four positions from q0 on: the sums over all taps and channels of the
+    group.
+    """
     L = lanes(source)
     D, H, W = view[SOURCE], view[AXIS + SOURCE], view[2 * AXIS + SOURCE]
     R, S, step, depth = o[R_TAPS], o[S_TAPS], view[2 * AXIS + STEP], o[DEPTH]
@@ -297,7 +300,7 @@ def gather_last_job(begin, end, thread, arguments):
                     sums = window_last(o, view, source, image, w, w_at, d, h, pd, ph, pw, q0, rows)
                     store_rows(to, to_row + q0 * to_step, to_step, rows, count, sums)
                     for i in range(rows):
-                        finish(to, to_row + (q0 + i) * to_step, 1, count, bias, channel, 1, o[ACTIVATION])
+                        finish(to, to_row + (q0 + i) * to_step, count, bias, channel, 1, o[ACTIVATION])
 
 
 def gather(
@@ -409,8 +412,10 @@ def filter_grad_first_job(begin, end, thread, arguments):
                             r2 = load_part(dy, j + k2 * pixels, 0, count)
                             r3 = load_part(dy, j + k3 * pixels, 0, count)
                             sums = (
-                                fma(r0, v0, sums[0]), fma(r0, v1, sums[1]), fma(r1, v0, sums[2]), fma(r1, v1, sums[3]),
-                                fma(r2, v0, sums[4]), fma(r2, v1, sums[5]), fma(r3, v0, sums[6]), fma(r3, v1, sums[7]),
+                                fma(r0, v0, sums[0]), fma(r0, v1, sums[1]), fma(r1, v0, sums[2]), fma(r1,
+                                v1, sums[3]),
+                                fma(r2, v0, sums[4]), fma(r2, v1, sums[5]), fma(r3, v0, sums[6]), fma(r3,
+                                v1, sums[7]),
                             )  # fmt: skip
             # rows beyond the last wrote the last one's own value
             to = ((group * k_group + k0) * c_group + c0) * taps + tap

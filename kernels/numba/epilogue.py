@@ -18,23 +18,23 @@ def sigmoid(v):
 
 
 @jit
-def finish(y, i, step, count, bias, b, b_step, activation):
-    """y[i + t * step] = activation(y[...] + bias[b + t * b_step]) for t < count; an empty bias is none."""
+def finish(y, i, count, bias, b, b_step, activation):
+    """y[i + t] = activation(y[i + t] + bias[b + t * b_step]) for t < count; an empty bias is none."""
     if bias.size > 0:
         for t in range(count):
-            put(y, i + t * step, at(y, i + t * step) + at(bias, b + t * b_step))
+            put(y, i + t, at(y, i + t) + at(bias, b + t * b_step))
     if activation == 1:
         for t in range(count):
-            v = at(y, i + t * step)
-            put(y, i + t * step, 0.0 if v < 0 else v)
+            v = at(y, i + t)
+            put(y, i + t, 0.0 if v < 0 else v)
     elif activation == 2:
         slope = cast(y, 0.01)
         for t in range(count):
-            v = at(y, i + t * step)
-            put(y, i + t * step, v * slope if v < 0 else v)
+            v = at(y, i + t)
+            put(y, i + t, v * slope if v < 0 else v)
     elif activation == 3:
         for t in range(count):
-            put(y, i + t * step, sigmoid(at(y, i + t * step)))
+            put(y, i + t, sigmoid(at(y, i + t)))
     elif activation == 4:
         for t in range(count):
-            put(y, i + t * step, math.tanh(at(y, i + t * step)))
+            put(y, i + t, math.tanh(at(y, i + t)))

@@ -15,7 +15,7 @@ Array = NDArray[Any]
 
 
 def pack_job(begin, end, thread, arguments):
-    """w[group, tap, row, column] by strides -> packed[group, panel, tap, row, width], filled up with zeros."""
+    """w[group, tap, row, column] by strides -> packed[group, panel, tap, row, width], zeros behind."""
     p, w, packed = unpack(arguments)
     taps, panels, rows, columns, width, start = p[0], p[1], p[2], p[3], p[4], p[5]
     group_stride, tap_stride, row_stride, column_stride = p[6], p[7], p[8], p[9]
@@ -55,7 +55,8 @@ def pack(
 
 
 def pack_panels(spec: Any, w: Array, width: int, threads: int, *, backward: bool) -> Array:
-    """Filters of either layout as (group, panel, tap, depth, width) for the forward pass or the input gradient.
+    """Filters of either layout as (group, panel, tap, depth, width) for the forward pass or the input
+    gradient.
 
     Depth is what the pass sums over: C, or K backward, where the taps are also in reverse.
     """

@@ -1,8 +1,8 @@
 """Convolution and max-pooling on arrays, for use inside a user's own compiled functions.
 
-They are Numba functions (nopython, nogil): plain arrays in, a caller's array overwritten, on the thread that calls.
-Arrays are float32 or float64, all of one type, and what is written is C-contiguous. `padding` is the zeros in front
-of the first row and column; how many follow is told by the shape of the output.
+They are Numba functions (nopython, nogil): plain arrays in, a caller's array overwritten, on the thread
+that calls. Arrays are float32 or float64, all of one type, and what is written is C-contiguous. `padding`
+is the zeros in front of the first row and column; how many follow is told by the shape of the output.
 
 >>> import numba, numpy as np
 >>> from fastconv.kernels.numba import conv2d_nchw
@@ -22,12 +22,12 @@ import numba
 import numpy as np
 
 from fastconv.kernels.numba import im2col, pool
+from fastconv.kernels.numba.filters import pack_job
 from fastconv.kernels.numba.gemm import INDEX
 from fastconv.kernels.numba.geometry import OUT, WINDOW, product
 from fastconv.kernels.numba.im2col import KC, KC_LAST, PIXELS, ROWS
 from fastconv.kernels.numba.jit import JIT, OPTIONS, jit
-from fastconv.kernels.numba.filters import pack_job
-from fastconv.kernels.numba.tile import MR, NV, panels_of
+from fastconv.kernels.numba.tile import MR, NV, panel_width
 from fastconv.kernels.numba.vector import lanes
 
 public = numba.njit(**OPTIONS) if JIT else lambda function: function
@@ -105,7 +105,7 @@ def conv2d_nchw(x, w, y, stride, padding, dilation, groups):
     """
     g = geometry_first(x, w, y, stride, padding, dilation, groups)
     L = lanes(x)
-    jobs = g[0] * groups * panels_of(product(g, OUT), L)
+    jobs = g[0] * groups * up(product(g, OUT), panel_width(product(g, OUT), L))
     col, index = np.empty(KC * NV * L, x.dtype), np.empty(INDEX, np.int64)
     none, linear = np.empty(0, x.dtype), np.zeros(1, np.int64)
     forward_first(0, jobs, 0, (g, x.ravel(), w.ravel(), none, y.reshape(-1), linear, col, index))
@@ -168,7 +168,7 @@ def conv2d_nchw_filter_grad(x, dy, dw, stride, padding, dilation, groups):
     """dw (K, C/groups, R, S) from x (N, C, H, W) and dy (N, K, OH, OW). Arguments as conv2d_nchw."""
     g = geometry_first(x, dw, dy, stride, padding, dilation, groups)
     L = lanes(x)
-    jobs = groups * panels_of(dw.shape[1] * product(g, WINDOW), L)
+    jobs = groups * up(dw.shape[1] * product(g, WINDOW), panel_width(dw.shape[1] * product(g, WINDOW), L))
     col, parts = np.empty(KC * NV * L, x.dtype), np.ones(1, np.int64)
     filter_grad_first(
         0, jobs, 0, (g, x.ravel(), dy.ravel(), dw.reshape(-1), parts, col, np.empty(INDEX, np.int64))
@@ -189,7 +189,8 @@ def conv2d_nhwc_filter_grad(x, dy, dw, stride, padding, dilation, groups):
 
 @public
 def max_pool2d_nchw(x, y, argmax, window, stride, padding):
-    """The maxima of x (N, C, H, W) and, in an int32 or int64 array of y's shape (or an empty one), their places.
+    """The maxima of x (N, C, H, W) and, in an int32 or int64 array of y's shape (or an empty one), their
+    places.
 
     A window without any element gives -inf and place -1.
     """

@@ -21,7 +21,9 @@ def index_of(thread, index, a_row, c_row):
 
 @inline
 def gemm_panel(m, depth, a, a_at, a_row, a_step, b, b_at, b_step, c, c_at, c_row, columns, add, index, start):
-    """c[i, j] (+)= sum of a[i, k] * b[k, j] for one panel of columns; index as index_of(a_row, c_row) left it."""
+    """c[i, j] (+)= sum of a[i, k] * b[k, j] for one panel of columns; index as index_of(a_row, c_row) left
+    it.
+    """
     segment = start + 3 * MR
     for i in range(0, m, MR):
         index[segment], index[segment + 1], index[segment + 2] = depth, a_at + i * a_row, 0

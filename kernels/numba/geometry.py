@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from fastconv.kernels.numba.jit import inline, jit
 from fastconv.kernels.numba.vector import (
-    at, lanes, load, load_part, put, splat, store, store_part, transpose_part, transpose_square,
+    at,
+    lanes,
+    load,
+    load_part,
+    put,
+    splat,
+    store,
+    store_part,
+    transpose_part,
+    transpose_square,
 )  # fmt: skip
 
 # Positions in the geometry array (see ops/spec.py); those of the axes hold three numbers, (D, H, W).

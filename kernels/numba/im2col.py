@@ -1,7 +1,7 @@
 """im2col and GEMM, a block of the column matrix at a time (Chellapilla et al. 2006).
 
-Column matrix X^: one row for each weight of a filter, one column for each output pixel; channels-last problems use
-its transpose. Each pass is one product with it:
+Column matrix X^: one row for each weight of a filter, one column for each output pixel; channels-last
+problems use its transpose. Each pass is one product with it:
 
     forward       Y   = W X^            X^ is filled block by block
     input_grad    X^' = W^T dY          and added back to where its elements came from (col2im)
@@ -35,13 +35,14 @@ from fastconv.kernels.numba.geometry import (
     product,
     tap_offset,
 )  # fmt: skip
-from fastconv.kernels.numba.jit import jit, run, unpack, useful_threads
-from fastconv.kernels.numba.tile import MR, NV, panel_start, panels_of
+from fastconv.kernels.numba.jit import in_python, jit, run, unpack, up, useful_threads
+from fastconv.kernels.numba.tile import MR, NV, panel_width
 from fastconv.kernels.numba.vector import lanes, vector_bytes
 
 Array = NDArray[Any]
 
-# Depth of a block: 8 rows and 3 vectors of it (16 + 96 KB in float32) stay in a level 2 cache of 256 KB or more.
+# Depth of a block: 8 rows and 3 vectors of it (16 + 96 KB in float32) stay in a level 2 cache of 256 KB
+# or more.
 KC = 512
 # Pixels of a channels-last block: each packed panel of filters serves this many.
 PIXELS = 96
@@ -51,7 +52,9 @@ ROWS, KC_LAST = 64, 256
 
 @jit
 def fill_columns(g, x, x_at, q0, q1, p0, p1, col, at, row, step):
-    """Rows [q0, q1) and pixels [p0, p1) of the column matrix of a channels-first group -> col[at + q*row + p*step]."""
+    """Rows [q0, q1) and pixels [p0, p1) of the column matrix of a channels-first group -> col[at + q*row +
+    p*step].
+    """
     taps, plane = product(g, WINDOW), product(g, SIZE)
     R, S, H, W, OH, OW = g[WINDOW + 1], g[WINDOW + 2], g[SIZE + 1], g[SIZE + 2], g[OUT + 1], g[OUT + 2]
     for q in range(q0, q1):
@@ -83,7 +86,9 @@ def fill_columns(g, x, x_at, q0, q1, p0, p1, col, at, row, step):
 
 @jit
 def add_columns(g, col, at, row, q0, q1, p0, p1, dx, dx_at):
-    """col2im, the transpose of fill_columns: col[at + (q - q0)*row + p - p0] is added to where X^[q, p] came from."""
+    """col2im, the transpose of fill_columns: col[at + (q - q0)*row + p - p0] is added to where X^[q, p]
+    came from.
+    """
     taps, plane = product(g, WINDOW), product(g, SIZE)
     R, S, H, W, OH, OW = g[WINDOW + 1], g[WINDOW + 2], g[SIZE + 1], g[SIZE + 2], g[OUT + 1], g[OUT + 2]
     for q in range(q0, q1):
@@ -111,7 +116,9 @@ def add_columns(g, col, at, row, q0, q1, p0, p1, dx, dx_at):
 
 @jit
 def fill_rows(g, x, x_at, q0, q1, p0, p1, col, at):
-    """Columns [q0, q1) of pixels [p0, p1) of the transposed column matrix, channels-last -> col, densely from at."""
+    """Columns [q0, q1) of pixels [p0, p1) of the transposed column matrix, channels-last -> col, densely
+    from at.
+    """
     channels = g[C] // g[GROUPS]
     for p in range(p0, p1):
         q = q0
@@ -158,11 +165,13 @@ def forward_first_job(begin, end, thread, arguments):
     groups, pixels = g[GROUPS], product(g, OUT)
     c_group, k_group = g[C] // groups, g[K] // groups
     depth = c_group * product(g, WINDOW)
-    panels = panels_of(pixels, L)
+    width = panel_width(pixels, L)
+    panels = (pixels + width - 1) // width
     at = thread * KC * NV * L
     for job in range(begin, end):
         n, group, panel = job // panels // groups, job // panels % groups, job % panels
-        p0, p1 = panel_start(panel, panels, pixels, L), panel_start(panel + 1, panels, pixels, L)
+        p0 = panel * width
+        p1 = min(pixels, p0 + width)
         y_at = (n * g[K] + group * k_group) * pixels + p0
         for q0 in range(0, depth, KC):
             q1 = min(q0 + KC, depth)
@@ -175,7 +184,7 @@ def forward_first_job(begin, end, thread, arguments):
                 y, y_at, pixels, p1 - p0, q0 > 0, index, start,
             )  # fmt: skip
         for k in range(k_group):
-            finish(y, y_at + k * pixels, 1, p1 - p0, bias, group * k_group + k, 0, options[0])
+            finish(y, y_at + k * pixels, p1 - p0, bias, group * k_group + k, 0, options[0])
 
 
 def forward_last_job(begin, end, thread, arguments):
@@ -186,7 +195,8 @@ def forward_last_job(begin, end, thread, arguments):
     c_group, k_group = g[C] // groups, g[K] // groups
     depth = c_group * product(g, WINDOW)
     blocks = (pixels + PIXELS - 1) // PIXELS
-    panels = panels_of(k_group, L)
+    width = panel_width(k_group, L)
+    panels = (k_group + width - 1) // width
     at = thread * KC * (PIXELS + NV * L)
     packed = at + KC * PIXELS
     for job in range(begin, end):
@@ -198,7 +208,8 @@ def forward_last_job(begin, end, thread, arguments):
             fill_rows(g, x, n * product(g, SIZE) * g[C] + group * c_group, q0, q1, p0, p1, col, at)
             start = index_of(thread, index, q1 - q0, g[K])
             for panel in range(panels):
-                k0, k1 = panel_start(panel, panels, k_group, L), panel_start(panel + 1, panels, k_group, L)
+                k0 = panel * width
+                k1 = min(k_group, k0 + width)
                 for q in range(q0, q1):
                     copy_run(
                         col, packed + (q - q0) * NV * L, 1, w, q * g[K] + group * k_group + k0, 1, k1 - k0
@@ -208,7 +219,7 @@ def forward_last_job(begin, end, thread, arguments):
                     y, y_at + k0, g[K], k1 - k0, q0 > 0, index, start,
                 )  # fmt: skip
         for p in range(p1 - p0):
-            finish(y, y_at + p * g[K], 1, k_group, bias, group * k_group, 1, options[0])
+            finish(y, y_at + p * g[K], k_group, bias, group * k_group, 1, options[0])
 
 
 def forward(
@@ -216,7 +227,7 @@ def forward(
 ) -> None:
     pixels = int(np.prod(spec.out_size))
     L = vector_bytes() // x.itemsize
-    blocks = -(-pixels // PIXELS) if spec.channels_last else -(-(-(-pixels // L)) // NV)
+    blocks = up(pixels, PIXELS) if spec.channels_last else up(pixels, in_python(panel_width)(pixels, L))
     jobs = spec.n * spec.groups * blocks
     threads = useful_threads(threads, jobs, spec.flops)
     scratch = KC * (NV * L + (PIXELS if spec.channels_last else 0))
@@ -236,7 +247,8 @@ def input_grad_first_job(begin, end, thread, arguments):
     channels = options[0]
     blocks = (c_group + channels - 1) // channels
     row_panels = (c_group * taps + MR - 1) // MR
-    panels = panels_of(pixels, L)
+    width = panel_width(pixels, L)
+    panels = (pixels + width - 1) // width
     at = thread * (channels * taps + MR + k_group) * NV * L
     values = at + (channels * taps + MR) * NV * L
     for job in range(begin, end):
@@ -246,7 +258,8 @@ def input_grad_first_job(begin, end, thread, arguments):
         dx_at = (n * g[C] + group * c_group) * plane
         clear_run(dx, dx_at + c0 * plane, 1, (c1 - c0) * plane)
         for panel in range(panels):
-            p0, p1 = panel_start(panel, panels, pixels, L), panel_start(panel + 1, panels, pixels, L)
+            p0 = panel * width
+            p1 = min(pixels, p0 + width)
             for k in range(k_group):
                 source = (n * g[K] + group * k_group + k) * pixels + p0
                 copy_run(col, values + k * NV * L, 1, dy, source, 1, p1 - p0)
@@ -261,7 +274,9 @@ def input_grad_first_job(begin, end, thread, arguments):
 
 
 def input_grad_last_job(begin, end, thread, arguments):
-    """A job: one panel of channels of a group of an image, channels-last; filters packed (group, panel, tap, k, width)."""
+    """A job: one panel of channels of a group of an image, channels-last; filters packed (group, panel,
+    tap, k, width).
+    """
     g, dy, packed, dx, options, col, index = unpack(arguments)
     groups, pixels, plane, taps = g[GROUPS], product(g, OUT), product(g, SIZE), product(g, WINDOW)
     c_group, k_group = g[C] // groups, g[K] // groups
@@ -291,7 +306,7 @@ def input_grad(spec: Any, dy: Array, w: Array, dx: Array, threads: int) -> None:
     c, k, taps = spec.c // spec.groups, spec.k // spec.groups, int(np.prod(spec.window))
     L = vector_bytes() // dy.itemsize
     if spec.channels_last:
-        width = min(-(-c // L), NV) * L
+        width = min(up(c, L), NV) * L
         packed = pack(
             w, threads, shape=(spec.groups, taps, k, c), strides=(k, c * spec.k, 1, spec.k), width=width
         )
@@ -303,7 +318,7 @@ def input_grad(spec: Any, dy: Array, w: Array, dx: Array, threads: int) -> None:
             w, threads, shape=(spec.groups, 1, k, c * taps), strides=(k * c * taps, 0, c * taps, 1), width=MR
         )
         scratch = (width * taps + MR + k) * NV * L
-    jobs = spec.n * spec.groups * -(-c // width)
+    jobs = spec.n * spec.groups * up(c, width)
     threads = useful_threads(threads, jobs, spec.flops)
     run(
         *(
@@ -330,13 +345,15 @@ def filter_grad_first_job(begin, end, thread, arguments):
     groups, pixels, taps = g[GROUPS], product(g, OUT), product(g, WINDOW)
     c_group, k_group = g[C] // groups, g[K] // groups
     depth = c_group * taps
-    panels = panels_of(depth, L)
+    width = panel_width(depth, L)
+    panels = (depth + width - 1) // width
     blocks = (pixels + KC - 1) // KC
     parts = options[0]
     at = thread * KC * NV * L
     for job in range(begin, end):
         part, group, panel = job // panels // groups, job // panels % groups, job % panels
-        q0, q1 = panel_start(panel, panels, depth, L), panel_start(panel + 1, panels, depth, L)
+        q0 = panel * width
+        q1 = min(depth, q0 + width)
         first, last = g[N] * blocks * part // parts, g[N] * blocks * (part + 1) // parts
         for block in range(first, last):
             n = block // blocks
@@ -348,12 +365,15 @@ def filter_grad_first_job(begin, end, thread, arguments):
             start = index_of(thread, index, pixels, depth)
             gemm_panel(
                 k_group, p1 - p0, dy, (n * g[K] + group * k_group) * pixels + p0, pixels, 1, col, at, NV * L,
-                dw, (part * groups + group) * k_group * depth + q0, depth, q1 - q0, block > first, index, start,
+                dw, (part * groups + group) * k_group * depth + q0, depth, q1 - q0, block > first, index,
+                start,
             )  # fmt: skip
 
 
 def filter_grad_last_job(begin, end, thread, arguments):
-    """A job: some filter rows (tap, channel) of a group, over a share of the blocks of pixels, channels-last."""
+    """A job: some filter rows (tap, channel) of a group, over a share of the blocks of pixels, channels-
+    last.
+    """
     g, x, dy, dw, options, col, index = unpack(arguments)
     L = lanes(x)
     groups, pixels, taps = g[GROUPS], product(g, OUT), product(g, WINDOW)
@@ -361,7 +381,8 @@ def filter_grad_last_job(begin, end, thread, arguments):
     depth = c_group * taps
     row_blocks = (depth + ROWS - 1) // ROWS
     blocks = (pixels + KC_LAST - 1) // KC_LAST
-    panels = panels_of(k_group, L)
+    width = panel_width(k_group, L)
+    panels = (k_group + width - 1) // width
     parts = options[0]
     at = thread * KC_LAST * (ROWS + NV * L)
     values = at + KC_LAST * ROWS
@@ -376,13 +397,15 @@ def filter_grad_last_job(begin, end, thread, arguments):
             fill_rows(g, x, n * product(g, SIZE) * g[C] + group * c_group, q0, q1, p0, p1, col, at)
             start = index_of(thread, index, 1, g[K])
             for panel in range(panels):
-                k0, k1 = panel_start(panel, panels, k_group, L), panel_start(panel + 1, panels, k_group, L)
+                k0 = panel * width
+                k1 = min(k_group, k0 + width)
                 source = (n * pixels + p0) * g[K] + group * k_group + k0
                 for p in range(p1 - p0):
                     copy_run(col, values + p * NV * L, 1, dy, source + p * g[K], 1, k1 - k0)
                 gemm_panel(
                     q1 - q0, p1 - p0, col, at, 1, q1 - q0, col, values, NV * L,
-                    dw, (part * depth + q0) * g[K] + group * k_group + k0, g[K], k1 - k0, block > first, index, start,
+                    dw, (part * depth + q0) * g[K] + group * k_group + k0, g[K], k1 - k0, block > first,
+                    index, start,
                 )  # fmt: skip
 
 
@@ -390,12 +413,12 @@ def filter_grad(spec: Any, x: Array, dy: Array, dw: Array, db: Array | None, thr
     pixels, depth = int(np.prod(spec.out_size)), spec.c // spec.groups * int(np.prod(spec.window))
     L = vector_bytes() // x.itemsize
     if spec.channels_last:
-        pieces, blocks, scratch = -(-depth // ROWS), -(-pixels // KC_LAST), KC_LAST * (ROWS + NV * L)
+        pieces, blocks, scratch = up(depth, ROWS), up(pixels, KC_LAST), KC_LAST * (ROWS + NV * L)
     else:
-        pieces, blocks, scratch = -(-(-(-depth // L)) // NV), -(-pixels // KC), KC * NV * L
+        pieces, blocks, scratch = up(depth, in_python(panel_width)(depth, L)), up(pixels, KC), KC * NV * L
     pieces *= spec.groups
     # a job for every thread twice over, by shares of the pixels where the filters alone give too few
-    parts = max(1, min(-(-2 * threads // pieces), spec.n * blocks)) if threads > 1 else 1
+    parts = max(1, min(up(2 * threads, pieces), spec.n * blocks)) if threads > 1 else 1
     threads = useful_threads(threads, pieces * parts, spec.flops)
     sums = dw if parts == 1 else np.empty((parts, *dw.shape), dw.dtype)
     run(

@@ -55,6 +55,16 @@ def inline(function: Callable[..., Any]) -> Any:
     return numba.njit(**INNER, forceinline=True)(function)
 
 
+def in_python(function: Any) -> Any:
+    """The Python function under a compiled one, for a call or two outside of the jobs."""
+    return getattr(function, "py_func", function)
+
+
+def up(a: int, b: int) -> int:
+    """a / b, rounded up"""
+    return -(-a // b)
+
+
 @cache
 def vector_bytes() -> int:
     """The width of a vector register in the chosen instruction set."""

@@ -34,7 +34,9 @@ Array = NDArray[Any]
 
 @jit
 def keep_larger(y, index, i, x, j, step, place, place_step, count):
-    """y = max(y, x) and the place of the winner for elements t < count; NaN wins, an empty index is not kept."""
+    """y = max(y, x) and the place of the winner for elements t < count; NaN wins, an empty index is not
+    kept.
+    """
     if index.size > 0:
         for t in range(count):
             value, best, here = at(x, j + t * step), at(y, i + t), at(index, i + t)
@@ -73,7 +75,9 @@ def columns_inside(g, tap):
 
 
 def max_pool_job(begin, end, thread, arguments):
-    """A job: the output rows of a channel (channels-first), or one output row of all channels (channels-last)."""
+    """A job: the output rows of a channel (channels-first), or one output row of all channels (channels-
+    last).
+    """
     g, x, y, argmax = unpack(arguments)
     taps, plane, rows, OW, step = (
         product(g, WINDOW),

@@ -30,7 +30,8 @@ def depthwise_unsupported(pass_name: str, spec: Any) -> str | None:
     return None
 
 
-# Thresholds below were measured on one core of a Zen 4 server, AVX-512, on the problems of benchmarks/problems.py.
+# Thresholds below were measured on one core of a Zen 4 server, AVX-512, on the problems of
+# benchmarks/problems.py.
 
 
 def winograd_avoid(pass_name: str, spec: Any, threads: int) -> str | None:

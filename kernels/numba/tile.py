@@ -2,9 +2,10 @@
 
     c[i, j] (+)= sum over depth of a[i, depth] * b[depth, j]            (m <= MR rows, columns <= 3 vectors)
 
-A row of `a` is read in place, element by element, so it may be a filter, a run of channels at a pixel or a run of
-pixels of a channel; `b` is read as whole vectors. The depth comes in segments, so that one tile can walk over all
-taps of a window (the indirect convolution of Dukhan 2019, with offsets in place of pointers).
+A row of `a` is read in place, element by element, so it may be a filter, a run of channels at a pixel or
+a run of pixels of a channel; `b` is read as whole vectors. The depth comes in segments, so that one tile
+can walk over all taps of a window (the indirect convolution of Dukhan 2019, with offsets in place of
+pointers).
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def tile_of(vectors: int) -> Any:
     """The tile of some vectors of columns; `columns` masks the last one of c."""
 
     def emit(
-        typingctx: Any, m: Any, a: Any, rows: Any, row: Any, a_step: Any, segments: Any, first: Any, last: Any,
+        typingctx: Any, m: Any, a: Any, rows: Any, row: Any, a_step: Any, segments: Any, first: Any,
+        last: Any,
         b: Any, b_at: Any, b_step: Any, c: Any, c_rows: Any, c_row: Any, c_at: Any, columns: Any, add: Any,
     ) -> Any:  # fmt: skip
         i = types.intp
@@ -268,20 +270,6 @@ def tile(
             columns,
             add,
         )
-
-
-@inline
-def panels_of(columns, L):
-    """Panels of at most NV vectors that hold the columns."""
-    vectors = (columns + L - 1) // L
-    return (vectors + NV - 1) // NV
-
-
-@inline
-def panel_start(panel, panels, columns, L):
-    """The first column of a panel: vectors are dealt evenly, so that 4 are 2 + 2 and not 3 + 1."""
-    vectors = (columns + L - 1) // L
-    return min(columns, L * (panel * (vectors // panels) + min(panel, vectors % panels)))
 
 
 @inline

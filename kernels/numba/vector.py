@@ -1,8 +1,9 @@
 """Vector registers in Numba code: a type, loads and stores, and the arithmetic of a kernel's inner loop.
 
-Numba's own loops leave it to LLVM whether a loop is vectorized and what stays in registers. Here a value of type
-`Vector` is one register, and each operation below is one LLVM instruction. The Python function under an
-operation is its definition, and what runs where the JIT is off: there a vector is a small ndarray.
+Numba's own loops leave it to LLVM whether a loop is vectorized and what stays in registers. Here a value
+of type `Vector` is one register, and each operation below is one LLVM instruction. The Python function
+under an operation is its definition, and what runs where the JIT is off: there a vector is a small
+ndarray.
 """
 
 from __future__ import annotations
@@ -336,7 +337,7 @@ def total(value: Any) -> Any:
 
 
 def exchanged(builder: Any, rows: list[Any]) -> list[Any]:
-    """The columns of a square of vectors: off-diagonal blocks change places, in squares of 2, 4, ... lanes."""
+    """The columns of a square of vectors: opposite blocks change places, in squares of 2, 4, ... lanes."""
     rows, size, half = list(rows), len(rows), 1
     while half < size:
         low = [lane if not lane & half else size + lane - half for lane in range(size)]

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from fastconv.kernels.numba.jit import inline
 
-# view[AXIS * a:] describes axis a: number of phases, where they start, destination's stride, source's step, sizes
-# of the two; a phase is (positions, first, taps, where they start); a tap is (index in the window, offset).
+# view[AXIS * a:] describes axis a: number of phases, where they start, destination's stride, source's
+# step, sizes of the two; a phase is (positions, first, taps, where they start); a tap is (index in the
+# window, offset).
 PHASES, PHASES_AT, TO_STRIDE, STEP, SOURCE, TO, AXIS = range(7)
 POSITIONS, FIRST, TAPS, TAPS_AT, PHASE = range(5)
 
@@ -25,7 +26,9 @@ POSITIONS, FIRST, TAPS, TAPS_AT, PHASE = range(5)
 def view_of(
     axes: list[tuple[int, int, int, int, list[tuple[int, int, list[tuple[int, int]]]]]],
 ) -> NDArray[Any]:
-    """Axes of (stride, step, source size, destination size, [(positions, first, taps)]) as one array of numbers."""
+    """Axes of (stride, step, source size, destination size, [(positions, first, taps)]) as one array of
+    numbers.
+    """
     phases_at = 3 * AXIS
     taps_at = phases_at + PHASE * sum(len(phases) for *_, phases in axes)
     header: list[int] = []
@@ -41,7 +44,9 @@ def view_of(
 
 
 def padded_axes(spec: Any) -> list[tuple[int, ...]]:
-    """(size, window, out, stride, dilation, before) of the three axes; pointwise problems have one long row."""
+    """(size, window, out, stride, dilation, before) of the three axes; pointwise problems have one long
+    row.
+    """
     size, window, out, stride, dilation, before = spec.geometry[5:].reshape(6, 3).tolist()
     if max(window) == max(stride) == 1 and max(before) == 0 and size == out:
         size = out = [1, 1, size[0] * size[1] * size[2]]
@@ -64,8 +69,8 @@ def input_grad_view(spec: Any) -> NDArray[Any]:
     for size, window, out, stride, dilation, before in padded_axes(spec):
         phases = []
         for first in range(min(stride, size)):
-            # dx[first + i * stride] meets dy[o] at tap t where first + i * stride = o * stride + t * dilation - before
-            # and taps are numbered backwards, so that their offsets ascend
+            # dx[first + i * stride] meets dy[o] at tap t where first + i * stride = o * stride + t *
+            # dilation - before and taps are numbered backwards, so that their offsets ascend
             taps = [(u, first + before - (window - 1 - u) * dilation) for u in range(window)]
             met = [(u, distance // stride) for u, distance in taps if distance % stride == 0]
             phases.append((-(-(size - first) // stride), first, met))

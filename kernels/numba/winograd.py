@@ -2,9 +2,10 @@
 
     y = A^T [(G w G^T) * (B^T x B)] A          (Lavin and Gray 2015)
 
-on 6 x 6 tiles of x that overlap by two. Interpolation at 0, +-5/8, +-3/2 and infinity rounds five times worse than
-the plain sum, half of what the usual 0, +-1, +-2 does (Barabasz et al. 2018). The input gradient is the same on dy with
-turned filters; the filter gradient is the transposed algorithm, G^T [(B^T x B) * (A dy A^T)] G.
+on 6 x 6 tiles of x that overlap by two. Interpolation at 0, +-5/8, +-3/2 and infinity rounds five times
+worse than the plain sum, half of what the usual 0, +-1, +-2 does (Barabasz et al. 2018). The input
+gradient is the same on dy with turned filters; the filter gradient is the transposed algorithm, G^T [(B^T
+x B) * (A dy A^T)] G.
 """
 
 from __future__ import annotations
@@ -20,17 +21,38 @@ from fastconv.kernels.numba.epilogue import ACTIVATIONS, finish
 from fastconv.kernels.numba.filters import bias_grad, pack_panels, sum_parts
 from fastconv.kernels.numba.gemm import INDEX, gemm_panel, index_of
 from fastconv.kernels.numba.geometry import transpose
-from fastconv.kernels.numba.jit import jit, run, unpack, useful_threads, vector_bytes
+from fastconv.kernels.numba.jit import in_python, jit, run, unpack, up, useful_threads, vector_bytes
 from fastconv.kernels.numba.tile import NV, panel_width
 from fastconv.kernels.numba.vector import lanes, store, store_part
 from fastconv.kernels.numba.winograd_tiles import (
-    CHANNELS, COLUMNS, DEPTH, IMAGES, IN_H, IN_W, LAST, OUT_H, OUT_W, PAD_H, PAD_W, TILE_COLUMNS, TILE_LINES,
-    TO_CHANNELS, copy_slab, filter_transform, load3, load6, output_transform, store6, transform_inputs, whole_vectors,
+    CHANNELS,
+    COLUMNS,
+    DEPTH,
+    IMAGES,
+    IN_H,
+    IN_W,
+    LAST,
+    OUT_H,
+    OUT_W,
+    PAD_H,
+    PAD_W,
+    TILE_COLUMNS,
+    TILE_LINES,
+    TO_CHANNELS,
+    copy_slab,
+    filter_transform,
+    load3,
+    load6,
+    output_transform,
+    store6,
+    transform_inputs,
+    whole_vectors,
 )  # fmt: skip
 
 Array = NDArray[Any]
 ACTIVATION = 15
-# Bytes of transformed input of a job: with its products (36 tiles x 48 columns) it stays in a 1 MB level 2 cache.
+# Bytes of transformed input of a job: with its products (36 tiles x 48 columns) it stays in a 1 MB level
+# 2 cache.
 INPUT_BYTES = 512 * 1024
 
 
@@ -55,7 +77,9 @@ def transform_filters_job(begin, end, thread, arguments):
 def write_outputs(
     o, y, products, at_m, width, image, line, tile0, tiles, channel, count, bias, strip, at_strip
 ):
-    """The products of a line of tiles -> four rows of y, for one panel of channels; at_m is the first tile's."""
+    """The products of a line of tiles -> four rows of y, for one panel of channels; at_m is the first
+    tile's.
+    """
     L = lanes(y)
     plane = o[OUT_H] * o[OUT_W]
     rows, first = min(4, o[OUT_H] - 4 * line), 4 * tile0
@@ -95,13 +119,13 @@ def write_outputs(
             if bias.size > 0 or o[ACTIVATION] > 0:
                 for p in range(columns):
                     at = (image * plane + at_row + p) * o[TO_CHANNELS] + channel
-                    finish(y, at, 1, count, bias, channel, 1, o[ACTIVATION])
+                    finish(y, at, count, bias, channel, 1, o[ACTIVATION])
         else:
             to = (image * o[TO_CHANNELS] + channel) * plane + at_row
             transpose(y, to, plane, strip, at_strip + i * 4 * o[TILE_COLUMNS] * width, width, columns, count)
             if bias.size > 0 or o[ACTIVATION] > 0:
                 for k in range(count):
-                    finish(y, to + k * plane, 1, columns, bias, channel + k, 0, o[ACTIVATION])
+                    finish(y, to + k * plane, columns, bias, channel + k, 0, o[ACTIVATION])
 
 
 def gather_job(begin, end, thread, arguments):
@@ -144,17 +168,15 @@ def gather_job(begin, end, thread, arguments):
             for line in range(line0, line1):
                 write_outputs(
                     o, y, products, at_products + (line - line0) * tiles * width, width, line // tile_rows,
-                    line % tile_rows, tile0, tiles, group * columns + panel * width, count, bias, strip, at_strip,
+                    line % tile_rows, tile0, tiles, group * columns + panel * width, count, bias, strip,
+                    at_strip,
                 )  # fmt: skip
 
 
-def up(a: int, b: int) -> int:
-    """a / b, rounded up"""
-    return -(-a // b)
-
-
 def tile_block(tile_columns: int, lines: int, depth: int, itemsize: int, jobs: int) -> tuple[int, int]:
-    """(lines of tiles, tiles of a line) of a job: as much input as INPUT_BYTES, but enough jobs for the threads."""
+    """(lines of tiles, tiles of a line) of a job: as much input as INPUT_BYTES, but enough jobs for the
+    threads.
+    """
     most = max(8, INPUT_BYTES // (36 * depth * itemsize) // 8 * 8)
     while most > 16 and tile_columns * lines < jobs * most:
         most //= 2
@@ -179,7 +201,7 @@ def gather(
     sizes = (spec.out_size, spec.size) if backward else (spec.size, spec.out_size)
     pads = [2 - before if backward else before for before, _ in spec.padding]
     L = vector_bytes() // x.itemsize
-    width = getattr(panel_width, "py_func", panel_width)(columns, L)
+    width = in_python(panel_width)(columns, L)
     panels = spec.groups * up(columns, width)
     packed = pack_panels(spec, w, width, threads, backward=backward)
     u = np.empty(packed.size * 4, w.dtype)
@@ -194,7 +216,8 @@ def gather(
     jobs = spec.groups * up(lines, tile_lines) * up(tile_columns, block_columns)
     threads = useful_threads(threads, jobs, spec.flops / 4)
     options = np.array(
-        [spec.n, spec.groups, depth * spec.groups, columns * spec.groups, depth, columns, *sizes[0], *sizes[1], *pads,
+        [spec.n, spec.groups, depth * spec.groups, columns * spec.groups, depth, columns, *sizes[0],
+        *sizes[1], *pads,
          spec.channels_last, tile_lines, block_columns, ACTIVATIONS.index(activation)]
     )  # fmt: skip
     tiles = tile_lines * block_columns
@@ -225,7 +248,7 @@ def input_grad(spec: Any, dy: Array, w: Array, dx: Array, threads: int) -> None:
 def filter_grad(spec: Any, x: Array, dy: Array, dw: Array, db: Array | None, threads: int) -> None:
     c, k = spec.c // spec.groups, spec.k // spec.groups
     L = vector_bytes() // x.itemsize
-    width = getattr(panel_width, "py_func", panel_width)(k, L)
+    width = in_python(panel_width)(k, L)
     channels = min(up(c, L) * L, transposed.CHANNELS_OF_JOB)
     tile_rows, tile_columns = up(spec.out_size[0], 4), up(spec.out_size[1], 4)
     lines = spec.n * tile_rows
@@ -237,7 +260,8 @@ def filter_grad(spec: Any, x: Array, dy: Array, dw: Array, db: Array | None, thr
     threads = useful_threads(threads, pieces * parts, spec.flops / 4)
     tiles = tile_lines * columns
     options = np.array(
-        [spec.n, spec.groups, spec.c, spec.k, c, k, *spec.size, *spec.out_size, *(before for before, _ in spec.padding),
+        [spec.n, spec.groups, spec.c, spec.k, c, k, *spec.size, *spec.out_size, *(before for before,
+        _ in spec.padding),
          spec.channels_last, tile_lines, columns, channels, parts]
     )  # fmt: skip
     sums = np.empty((parts, dw.size), dw.dtype)

@@ -11,12 +11,34 @@ from fastconv.kernels.numba.jit import jit, unpack
 from fastconv.kernels.numba.tile import NV, panel_width
 from fastconv.kernels.numba.vector import lanes, store, store_part
 from fastconv.kernels.numba.winograd_tiles import (
-    CHANNELS, COLUMNS, DEPTH, GROUPS, IMAGES, IN_H, IN_W, LAST, OUT_H, OUT_W, PAD_H, PAD_W, TILE_COLUMNS, TILE_LINES,
-    TO_CHANNELS, copy_slab, filter_transposed, load4, load6, output_transposed, store6, transform_inputs, whole_vectors,
+    CHANNELS,
+    COLUMNS,
+    DEPTH,
+    GROUPS,
+    IMAGES,
+    IN_H,
+    IN_W,
+    LAST,
+    OUT_H,
+    OUT_W,
+    PAD_H,
+    PAD_W,
+    TILE_COLUMNS,
+    TILE_LINES,
+    TO_CHANNELS,
+    copy_slab,
+    filter_transposed,
+    load4,
+    load6,
+    output_transposed,
+    store6,
+    transform_inputs,
+    whole_vectors,
 )  # fmt: skip
 
 JOB_CHANNELS, PARTS = 15, 16
-# Channels and tiles of a job: 36 * (64 + 48) * 48 * 4 bytes of transformed x and dy, and 36 * 64 * 48 * 4 of sums.
+# Channels and tiles of a job: 36 * (64 + 48) * 48 * 4 bytes of transformed x and dy, and 36 * 64 * 48 * 4
+# of sums.
 CHANNELS_OF_JOB, TILES = 64, 48
 
 

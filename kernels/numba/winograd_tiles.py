@@ -108,7 +108,8 @@ def filter_transposed(a, m):
 
 @jit
 def copy_slab(x, shape, c0, depth, image, h0, w0, rows, columns, slab, to):
-    """Rows from h0 and columns from w0 on of some channels of an image -> slab (rows, columns, wide), zero outside.
+    """Rows from h0 and columns from w0 on of some channels of an image -> slab (rows, columns, wide), zero
+    outside.
 
     `shape` is (channels, H, W, channels last?); wide is depth in whole vectors.
     """
