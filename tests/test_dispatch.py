@@ -19,7 +19,7 @@ from fastconv.dispatch import runtime, settings
 from fastconv.dispatch.registry import ORDER, kernels_by_name, kernels_in_order
 from fastconv.dispatch.select import refusal, select, walk
 from fastconv.kernels.kernel import CONV_PASSES, POOL_PASSES, Kernel
-from fastconv.ops.spec import ConvSpec, PoolSpec
+from fastconv.ops.spec import ConvSpec, PoolSpec, conv_spec
 
 CONV = """import numpy as np, fastconv as fc
 print(fc.conv2d(np.ones((1, 1, 4, 4), 'f'), np.ones((1, 1, 3, 3), 'f')).sum())"""
@@ -127,6 +127,14 @@ def test_use_nests_and_restores() -> None:
             raise RuntimeError
         assert settings.current() == outer
     assert settings.current() == before
+
+
+@pytest.mark.parametrize("isa", runtime.supported_isas())
+def test_use_keeps_the_instruction_set(isa: str) -> None:
+    with fc.use(kernel=f"cython.direct@{isa}") as setting:
+        assert setting.kernel == f"cython.direct@{isa}"
+        spec = conv_spec("conv2d", (1, 1, 4, 4), (1, 1, 3, 3), np.dtype("f4"))
+        assert select("conv2d", "forward", spec, settings.current(), None).isa == isa
 
 
 def test_use_applies_to_the_passes_its_kernel_has(monkeypatch: pytest.MonkeyPatch) -> None:
