@@ -36,3 +36,10 @@ def depthwise_unsupported(pass_name: str, spec: Any) -> str | None:
     if not spec.groups == spec.c == spec.k:
         return "it takes one input channel and one filter a group"
     return None
+
+
+def depthwise_avoid(pass_name: str, spec: Any, threads: int) -> str | None:
+    """A vector holds 4 to 16 channels; with fewer, most of its lanes would be empty (one channel: 12x slower)."""
+    if spec.c < 4:
+        return f"{spec.c} channels leave most of a vector empty"
+    return None
