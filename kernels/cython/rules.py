@@ -39,7 +39,7 @@ def depthwise_unsupported(pass_name: str, spec: Any) -> str | None:
 
 
 def depthwise_avoid(pass_name: str, spec: Any, threads: int) -> str | None:
-    """A vector holds 4 to 16 channels; with fewer, most of its lanes would be empty (one channel: 12x slower)."""
+    """A vector holds 4 to 16 channels; fewer leave most of its lanes empty (one channel: 12 times slower)."""
     if spec.c < 4:
         return f"{spec.c} channels leave most of a vector empty"
     return None
