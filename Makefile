@@ -11,6 +11,7 @@ CHECKED = FASTCONV_REQUIRE_COMPILED=1
 CASES ?= 20000
 CALLS ?= 10000
 PROFILE ?= ci
+ISAS ?= avx512,avx2,baseline
 
 .PHONY: help digits test lint format types wheel bench install-test adapters sanitize fuzz coverage leaks clean
 .DEFAULT_GOAL := help
@@ -22,7 +23,7 @@ digits: $(VENV)/installed ## train on handwritten digits with every kernel; writ
 	$(BIN)/fastconv digits
 
 test: $(VENV)/installed ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: $(VENV)/tools ## check style and formatting
 	$(BIN)/ruff check
@@ -53,7 +54,7 @@ coverage: $(VENV)/installed ## run the tests with Numba's JIT off and require 95
 	BIN=$(abspath $(BIN)) PROFILE=$(PROFILE) .ci/coverage
 
 sanitize: $(VENV)/tools ## run the kernel tests under AddressSanitizer, UndefinedBehaviorSanitizer and Cython's bounds checks
-	BIN=$(abspath $(BIN)) PROFILE=$(PROFILE) .ci/sanitize
+	BIN=$(abspath $(BIN)) PROFILE=$(PROFILE) ISAS=$(ISAS) .ci/sanitize
 
 fuzz: $(VENV)/installed ## call the public functions with random and hostile problems
 	$(BIN)/python tests/fuzz.py --cases $(CASES)
