@@ -171,8 +171,8 @@ def large_case(problem: str, pass_name: str, dtype: Any, channels_last: bool) ->
     return spec, a, b, run("reference", pass_name, spec, a, b)
 
 
-@LAYOUTS
-@DTYPES
+# each layout with one of the dtypes: the others meet every kernel in the drawn tests
+@pytest.mark.parametrize(("dtype", "channels_last"), [(np.float32, False), (np.float64, True)])
 @pytest.mark.parametrize("problem", LARGE)
 @pytest.mark.parametrize(("name", "pass_name"), EVERY)
 def test_large_problems_on_any_number_of_threads(
@@ -182,7 +182,7 @@ def test_large_problems_on_any_number_of_threads(
     if kernel.unsupported(pass_name, large(problem, dtype, channels_last)) is not None:
         return  # refusals are tested in test_dispatch.py
     spec, a, b, right = large_case(problem, pass_name, dtype, channels_last)
-    for threads in (1, 2, 7):
+    for threads in (1, 7):
         got = run(name, pass_name, spec, a, b, threads=threads)
         if kernel.sums_products:
             for value, exact in zip(got, right, strict=True):

@@ -155,7 +155,7 @@ def test_an_empty_batch_and_no_channels() -> None:
 
 WRONG_PLANS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"dtype": "float16"}, ValueError, "plan_conv2d: dtype is float16: it must be float32 or float64"),
-    ({"dtype": object()}, TypeError, "plan_conv2d: dtype is <object"),
+    ({"dtype": int | None}, TypeError, "plan_conv2d: dtype is int | None"),
     ({"groups": 3}, ValueError, "plan_conv2d: x has 4 channels in 3 groups"),
     ({"activation": "gelu"}, ValueError, "plan_conv2d: activation is 'gelu'"),
     ({"layout": "NCW"}, ValueError, "plan_conv2d: layout is 'NCW'"),
