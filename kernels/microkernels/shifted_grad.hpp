@@ -2,7 +2,8 @@
 //
 //   (channels x taps, positions) @ (positions, k) -> (channels x taps, k)
 //
-// So that a first layer's 3 channels still fill the tile's rows. Positions between the image's rows meet zeros of dy.
+// So that a first layer's 3 channels still fill the tile's rows. Positions between the image's rows are left out, a
+// segment a row: a zero of dy there would still turn an infinite x into NaN.
 #pragma once
 #include "filter_grad.hpp"
 #include "shifted_conv.hpp"
@@ -48,7 +49,7 @@ void add_shifted_band(const ShiftedGrad<T>& p, const ShiftedBand& band, idx imag
     const Geometry& g = *p.g;
     const ShiftedVolume& s = band.volume;
     const idx cg = g.c_group(), kg = g.k_group(), rows = p.rows(), pixel = g.channels_last ? g.c : 1;
-    const Segment segment{s.positions(), 0, 0};
+    std::vector<Segment> segments;
     for (idx group = 0; group < g.groups; group++) {
         for (idx c = 0; c < cg; c++)
             fill_volume(s, first, p.x + image * g.c * g.pixels() + (group * cg + c) * (g.channels_last ? 1 : g.pixels()),
@@ -56,6 +57,10 @@ void add_shifted_band(const ShiftedGrad<T>& p, const ShiftedBand& band, idx imag
         for (idx q = 0; q < panels.count; q++) {
             const idx column = panels.first(q), filled = panels.filled(q), ld = panels.width(q) * L;
             pack_band(p, s, image, first, group * kg + column, filled, scratch.panel, ld);
+            segments.clear();
+            for (idx d = 0; d < s.out[0]; d++)
+                for (idx h = 0; h < s.out[1]; h++)
+                    segments.push_back({s.out[2], s.position(d, h), s.position(d, h) * ld});
             if (scratch.db) add_columns(scratch.panel, s.positions(), ld, filled, scratch.db + group * kg + column);
             for (idx row = 0; row < rows; row += MR) {
                 const int m = (int)std::min<idx>(MR, rows - row);
@@ -67,7 +72,8 @@ void add_shifted_band(const ShiftedGrad<T>& p, const ShiftedBand& band, idx imag
                     out[i] = filled == ld ? to[i] : scratch.temp + i * NR<T>;
                     if (filled < ld) copy_run(out[i], to[i], filled);
                 }
-                tile_of<T>(m, panels.width(q))(&segment, 1, Rows<T>{a, 0, 1}, scratch.panel, ld, out, true);
+                tile_of<T>(m, panels.width(q))(segments.data(), (idx)segments.size(), Rows<T>{a, 0, 1},
+                                               scratch.panel, ld, out, true);
                 for (int i = 0; i < m && filled < ld; i++) copy_run(to[i], out[i], filled);
             }
         }
