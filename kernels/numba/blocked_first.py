@@ -12,7 +12,7 @@ from fastconv.kernels.numba.epilogue import finish
 from fastconv.kernels.numba.geometry import clear_run, copy_run, end_inside, first_inside
 from fastconv.kernels.numba.jit import inline, jit, unpack
 from fastconv.kernels.numba.tile import MR, NV, SEGMENT, panel_width, tile
-from fastconv.kernels.numba.vector import at, lanes, put, splat, store
+from fastconv.kernels.numba.vector import at, lanes, prefetch, put, splat, store
 from fastconv.kernels.numba.views import (
     AXIS,
     FIRST,
@@ -35,6 +35,8 @@ ROWS = 256
 CHANNELS, TO_CHANNELS, DEPTH, COLUMNS, ACTIVATION, BLOCKS, PARTS, R_TAPS, S_TAPS, ALL_TAPS, IMAGES, PACKED = (
     range(12)
 )
+# Channels between a load and the request for its cache line.
+AHEAD = 4
 # Integers that describe a run of a panel's pixels.
 COLUMN, COUNT, FROM, TO_AT, D_AT, H_AT, W_AT, RUN = range(8)
 NUMBER, D_OFFSET, H_OFFSET, W_OFFSET, TAP = range(5)
@@ -103,15 +105,21 @@ def pack_pixels(view, source, channel, index, runs_at, runs, taps_at, taps, q0, 
             store(col, to + j, zero)
         plane = channel + c * D * H * W
         for run in range(runs_at, runs_at + runs * RUN, RUN):
-            d, h = index[run + D_AT] + index[tap + D_OFFSET], index[run + H_AT] + index[tap + H_OFFSET]
+            d, h = (
+                at(index, run + D_AT) + at(index, tap + D_OFFSET),
+                at(index, run + H_AT) + at(index, tap + H_OFFSET),
+            )
             if 0 <= d < D and 0 <= h < H:
-                w, count = index[run + W_AT] + index[tap + W_OFFSET], index[run + COUNT]
+                w, count = at(index, run + W_AT) + at(index, tap + W_OFFSET), at(index, run + COUNT)
                 low, high = 0, count
                 if w < 0 or w + (count - 1) * step >= W:
                     low, high = first_inside(w, step), min(count, end_inside(w, step, W))
                 if low < high:
-                    x = plane + index[run + FROM] + (d * H + h) * W + w + low * step
-                    copy_run(col, to + index[run + COLUMN] + low, 1, source, x, step, high - low)
+                    x = plane + at(index, run + FROM) + (d * H + h) * W + w + low * step
+                    if t == 0:  # the planes ahead, which hardware does not foresee
+                        for j in range(0, (high - low) * step, L):
+                            prefetch(source, x + AHEAD * D * H * W + j)
+                    copy_run(col, to + at(index, run + COLUMN) + low, 1, source, x, step, high - low)
         t += 1
         if t == taps:
             t, c = 0, c + 1

@@ -16,7 +16,17 @@ from fastconv.kernels.numba.epilogue import ACTIVATIONS, finish
 from fastconv.kernels.numba.filters import bias_grad, sum_parts
 from fastconv.kernels.numba.geometry import clear_run, copy_run, transpose
 from fastconv.kernels.numba.jit import inline, jit, run, unpack, up, useful_threads, vector_bytes
-from fastconv.kernels.numba.vector import fma, gather_part, lanes, load, load_part, splat, store, store_part
+from fastconv.kernels.numba.vector import (
+    at,
+    fma,
+    gather_part,
+    lanes,
+    load,
+    load_part,
+    splat,
+    store,
+    store_part,
+)
 from fastconv.kernels.numba.views import (
     AXIS,
     FIRST,
@@ -53,29 +63,34 @@ def reach(view, phase):
 
 
 @jit
-def convolve_row(view, ph, pw, slab, line, row, w, at_w, window_w, ow, step, sums):
-    """Sums of eight positions from ow on, over all taps; `line` is where the first tap's row lies in the
-    slab.
-    """
-    L = lanes(slab)
-    s0, s1, s2, s3, s4, s5, s6, s7 = sums
+def list_taps(view, ph, pw, row, window_w, L, index, taps_at):
+    """The taps of a phase as pairs (offset in the slab, offset in the filters); returns how many."""
     h_first, w_first = view[view[ph + TAPS_AT] + 1], view[view[pw + TAPS_AT] + 1]
-    far = step * L
+    i = taps_at
     for th in range(view[ph + TAPS]):
         tap_h = view[ph + TAPS_AT] + 2 * th
-        at_row = line + (view[tap_h + 1] - h_first) * row + ow * far
         for tw in range(view[pw + TAPS]):
             tap_w = view[pw + TAPS_AT] + 2 * tw
-            x = at_row + (view[tap_w + 1] - w_first) * L
-            v = load(w, at_w + (view[tap_h] * window_w + view[tap_w]) * L)
-            s0 = fma(load(slab, x), v, s0)
-            s1 = fma(load(slab, x + far), v, s1)
-            s2 = fma(load(slab, x + 2 * far), v, s2)
-            s3 = fma(load(slab, x + 3 * far), v, s3)
-            s4 = fma(load(slab, x + 4 * far), v, s4)
-            s5 = fma(load(slab, x + 5 * far), v, s5)
-            s6 = fma(load(slab, x + 6 * far), v, s6)
-            s7 = fma(load(slab, x + 7 * far), v, s7)
+            index[i] = (view[tap_h + 1] - h_first) * row + (view[tap_w + 1] - w_first) * L
+            index[i + 1] = (view[tap_h] * window_w + view[tap_w]) * L
+            i += 2
+    return (i - taps_at) // 2
+
+
+@inline
+def convolve_eight(slab, at_x, far, w, at_w, index, taps_at, taps, start):
+    """Sums of eight positions over all taps, from `start`; `at_x` is where the first one's first tap lies."""
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = start
+    for i in range(taps_at, taps_at + 2 * taps, 2):
+        x, v = at_x + at(index, i), load(w, at_w + at(index, i + 1))
+        s0 = fma(load(slab, x), v, s0)
+        s1 = fma(load(slab, x + far), v, s1)
+        s2 = fma(load(slab, x + 2 * far), v, s2)
+        s3 = fma(load(slab, x + 3 * far), v, s3)
+        s4 = fma(load(slab, x + 4 * far), v, s4)
+        s5 = fma(load(slab, x + 5 * far), v, s5)
+        s6 = fma(load(slab, x + 6 * far), v, s6)
+        s7 = fma(load(slab, x + 7 * far), v, s7)
     return s0, s1, s2, s3, s4, s5, s6, s7
 
 
@@ -121,7 +136,7 @@ def fill_slabs(o, a, H, W, image, channel, vectors, h0, w0, rows, columns, slab,
 
 def gather_job(begin, end, thread, arguments):
     """A job: a band of rows of one phase, some vectors of channels of an image."""
-    o, view, x, w, bias, y, slab, strip = unpack(arguments)
+    o, view, x, w, bias, y, slab, strip, index = unpack(arguments)
     L = lanes(x)
     all_vectors = (o[CHANNELS] + L - 1) // L
     blocks = (all_vectors + o[VECTORS] - 1) // o[VECTORS]
@@ -132,7 +147,8 @@ def gather_job(begin, end, thread, arguments):
         view[2 * AXIS + STEP],
     )
     plane = view[AXIS + TO] * view[2 * AXIS + TO]
-    at_slab, at_strip, taps = thread * o[SLAB] * o[VECTORS], thread * o[STRIP], o[R_TAPS] * o[S_TAPS]
+    at_slab, at_strip, all_taps = thread * o[SLAB] * o[VECTORS], thread * o[STRIP], o[R_TAPS] * o[S_TAPS]
+    taps_at, far = thread * 2 * all_taps, step * L
     for job in range(begin, end):
         band, block, image = job % o[BANDS], job // o[BANDS] % blocks, job // o[BANDS] // blocks % o[IMAGES]
         _, ph, pw = phase_numbers(view, job // o[BANDS] // blocks // o[IMAGES])
@@ -143,10 +159,11 @@ def gather_job(begin, end, thread, arguments):
         if line0 >= line1:
             continue
         (h_first, h_span), (w_first, w_span) = reach(view, ph), reach(view, pw)
-        meets = h_span > 0 and w_span > 0
+        taps = 0
         whole = (positions + PIXELS - 1) // PIXELS * PIXELS
         columns, rows = (whole - 1) * step + w_span, (line1 - line0 - 1) * step_h + h_span
-        if meets:
+        if h_span > 0 and w_span > 0:
+            taps = list_taps(view, ph, pw, columns * L, o[S_TAPS], L, index, taps_at)
             h = line0 * step_h + h_first
             fill_slabs(o, x, H, W, image, first * L, vectors, h, w_first, rows, columns, slab, at_slab)
         for v in range(vectors):
@@ -156,22 +173,17 @@ def gather_job(begin, end, thread, arguments):
             for line in range(line0, line1):
                 at_line = at_slab + (v * rows + (line - line0) * step_h) * columns * L
                 for ow in range(0, positions, PIXELS):
-                    sums = start, start, start, start, start, start, start, start
-                    if meets:
-                        sums = convolve_row(
-                            view,
-                            ph,
-                            pw,
-                            slab,
-                            at_line,
-                            columns * L,
-                            w,
-                            (first + v) * taps * L,
-                            o[S_TAPS],
-                            ow,
-                            step,
-                            sums,
-                        )
+                    sums = convolve_eight(
+                        slab,
+                        at_line + ow * far,
+                        far,
+                        w,
+                        (first + v) * all_taps * L,
+                        index,
+                        taps_at,
+                        taps,
+                        start,
+                    )
                     store8(strip, at_strip + ow * L, sums)
                 to_h = view[ph + FIRST] + line * view[AXIS + TO_STRIDE]
                 to = (
@@ -302,6 +314,7 @@ def gather(
             bias,
         ),
         *(y, np.empty(threads * s.slab * s.vectors, x.dtype), np.empty(threads * strip, x.dtype)),
+        np.empty(threads * 2 * int(np.prod(spec.window)), np.int64),
     )
 
 

@@ -21,6 +21,7 @@ from fastconv.kernels.numba.vector import (
     Vector,
     data_of,
     emits,
+    fetch,
     lane_mask,
     lanes,
     llvm_vector,
@@ -100,6 +101,11 @@ def tile_of(vectors: int) -> Any:
             index = builder.add(c_row, builder.select(here, constant(r), constant(0)))
             c_pointers.append(builder.gep(c, [builder.add(builder.load(builder.gep(c_rows, [index])), c_at)]))
             present.append(here)
+
+        # the outputs are asked for now and needed when the depth is through
+        for r in range(MR):
+            for j in range(vectors):
+                fetch(builder, column(c_pointers[r], j))
 
         zero = ir.Constant(kind, None)
         cells = [(r, j) for r in range(MR) for j in range(vectors)]

@@ -178,6 +178,27 @@ def put(a: Any, i: int, value: Any) -> None:
     a[i] = value
 
 
+def fetch(builder: Any, pointer: Any) -> None:
+    """Ask for the cache line at a pointer; any address will do."""
+    byte = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+    kind = ir.FunctionType(ir.VoidType(), [byte.type, I32, I32, I32])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+    builder.call(function, [byte, I32(0), I32(3), I32(1)])
+
+
+def emit_prefetch(typingctx: Any, a: Any, i: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        fetch(builder, builder.gep(data_of(context, builder, sig.args[0], args[0]), [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(a, types.intp), codegen
+
+
+@emits(emit_prefetch)
+def prefetch(a: Any, i: int) -> None:
+    """Ask for the cache line of a[i], which need not exist."""
+
+
 def emit_load(typingctx: Any, a: Any, i: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         pointer = builder.gep(data_of(context, builder, sig.args[0], args[0]), [args[1]])

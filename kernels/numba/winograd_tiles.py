@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from fastconv.kernels.numba.geometry import clear_run, copy_run, transpose
 from fastconv.kernels.numba.jit import inline, jit
-from fastconv.kernels.numba.vector import lanes, load, splat, store
+from fastconv.kernels.numba.vector import lanes, load, prefetch, splat, store
 
 # What the jobs know: sizes and channels of what they read (IN) and write (OUT), and the tiles of a job.
 (
     IMAGES, GROUPS, CHANNELS, TO_CHANNELS, DEPTH, COLUMNS, IN_H, IN_W, OUT_H, OUT_W, PAD_H, PAD_W,
     LAST, TILE_LINES, TILE_COLUMNS,
 ) = range(15)  # fmt: skip
+
+# Pixels from a load to the request for a cache line: pixels lie further apart than hardware looks ahead.
+AHEAD = 16
 
 # Interpolation points +-P and +-Q beside 0 and infinity, and their squares.
 P, Q = 5 / 8, 3 / 2
@@ -138,6 +141,7 @@ def copy_slab(x, shape, c0, depth, image, h0, w0, rows, columns, slab, to):
             for w in range(low, high):
                 source = ((image * H + h) * W + w0 + w) * channels + c0
                 for c in range(0, depth, L):
+                    prefetch(x, source + AHEAD * channels + c)
                     store(slab, at_row + w * wide + c, load(x, source + c))
         elif last:
             for w in range(low, high):
