@@ -41,7 +41,7 @@ def padded(spec: Any, x: Array, value: float = 0.0) -> Array:
 
 
 def taps(spec: Any) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
-    """Each tap's index in the window, and the slices of the padded input it meets, one per output position."""
+    """Each tap's index in the window, and the slices of the padded input it meets at the outputs."""
     for index in itertools.product(*map(range, spec.window)):
         starts = [t * d for t, d in zip(index, spec.dilation, strict=True)]
         yield (

@@ -53,7 +53,8 @@ def find_kernel(op: str, name: Any) -> Kernel:
         bad_type(op, f"kernel is {shown(name)}", "it must be None or a kernel's name")
     named = kernels_by_name()
     if name not in named:
-        bad_value(op, f"kernel is {shown(name)}", f"it must be one of {', '.join(k.name for k in kernels_in_order())}")
+        names = ", ".join(k.name for k in kernels_in_order())
+        bad_value(op, f"kernel is {shown(name)}", f"it must be one of {names}")
     if named[name].missing is not None:
         bad_value(op, f"kernel is {shown(name)}", f"it is not available here: {named[name].missing}")
     return named[name]
@@ -64,10 +65,11 @@ class KernelTable(list[dict[str, Any]]):
 
     def __repr__(self) -> str:
         columns = list(self[0])
-        text = [[str(row[c]) if not isinstance(row[c], tuple) else " ".join(row[c]) for c in columns] for row in self]
+        text = [[" ".join(v) if isinstance(v, tuple) else str(v) for v in row.values()] for row in self]
         widths = [max(len(c), *(len(line[i]) for line in text)) for i, c in enumerate(columns)]
         lines = [columns, *text]
-        return "\n".join("  ".join(v.ljust(n) for v, n in zip(line, widths, strict=True)).rstrip() for line in lines)
+        padded = ("  ".join(v.ljust(n) for v, n in zip(line, widths, strict=True)).rstrip() for line in lines)
+        return "\n".join(padded)
 
 
 def kernels() -> KernelTable:

@@ -33,7 +33,9 @@ def checked_threads(op: str, threads: Any) -> int:
 
 _current: ContextVar[Settings] = ContextVar(
     "fastconv_settings",
-    default=Settings(os.environ.get("FASTCONV_KERNEL") or None, runtime.default_threads(), "high"),
+    default=Settings(  # noqa: B039  (a NamedTuple of immutables)
+        os.environ.get("FASTCONV_KERNEL") or None, runtime.default_threads(), "high"
+    ),
 )
 current = _current.get
 

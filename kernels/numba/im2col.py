@@ -35,9 +35,9 @@ from fastconv.kernels.numba.geometry import (
     product,
     tap_offset,
 )  # fmt: skip
-from fastconv.kernels.numba.jit import in_python, jit, run, unpack, up, useful_threads
+from fastconv.kernels.numba.jit import in_python, jit, run, unpack, up, useful_threads, vector_bytes
 from fastconv.kernels.numba.tile import MR, NV, panel_width
-from fastconv.kernels.numba.vector import lanes, vector_bytes
+from fastconv.kernels.numba.vector import lanes
 
 Array = NDArray[Any]
 

@@ -134,7 +134,7 @@ def native(job: Callable[..., None], dtypes: tuple[Any, ...]) -> Any:
     arrays = types.Tuple([types.Array(numba.from_dtype(dtype), 1, "C") for dtype in dtypes])
     signature = types.void(types.intp, types.intp, types.intp, types.CPointer(arrays))
     function = CFunc(job, (signature.args, signature.return_type), {}, OPTIONS)
-    function._cache = disk_cache(job)
+    function._cache = disk_cache(job)  # type: ignore[attr-defined]
     function.compile()
     return function
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from fastconv.kernels.kernel import CONV_PASSES
+
 
 def takes_all(*problem: Any) -> None:
     """No restriction."""
@@ -54,6 +56,8 @@ def blocked_avoid(pass_name: str, spec: Any, threads: int) -> str | None:
 
 
 def im2col_avoid(pass_name: str, spec: Any, threads: int) -> str | None:
+    if pass_name not in CONV_PASSES:
+        return None
     k = spec.k // spec.groups
     if spec.channels_last:  # where blocked gains nothing, direct loops are 3x to 10x as fast
         return "direct loops over channels-last pixels need no column matrix"
