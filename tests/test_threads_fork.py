@@ -165,14 +165,13 @@ print("done")
 
 def test_interrupted_calls_leave_the_process_usable(tmp_path: Path) -> None:
     code = """
-import signal, time
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 expected = compute()
 for _ in range(5):
     threading.Timer(0.05, signal.raise_signal, [signal.SIGINT]).start()
     try:
-        # an interrupt that falls into a callback of the interpreter is lost: then this ends by itself
-        end = time.monotonic() + 5
-        while time.monotonic() < end:
+        while True:
             compute()
     except KeyboardInterrupt:
         pass

@@ -24,9 +24,6 @@ from fastconv.tools.datasets import Dataset
 # A kernel's loss curve must follow the reference's this closely over the first STEPS steps.
 STEPS = 20
 BOUNDS = {"float64": 1e-10, "float32": 1e-4}
-# Winograd rounds more than a plain sum. Where two elements of a pooling window are nearly equal that can send
-# the gradient to the other one: a step of about 1e-3 in float32, seen on one instruction set of three.
-WINOGRAD_BOUNDS = {"float64": 1e-10, "float32": 1e-2}
 
 
 class Agreement(NamedTuple):

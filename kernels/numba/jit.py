@@ -27,9 +27,10 @@ import numpy as np
 from llvmlite import binding
 from numba import types
 from numba.core import cgutils, config
-from numba.core.caching import FunctionCache, NullCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile, NullCache
 from numba.core.ccallback import CFunc
 from numba.core.imputils import impl_ret_borrowed
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 from numpy.typing import NDArray
@@ -91,10 +92,22 @@ def sources_hash() -> str:
 
 
 class JobCache(FunctionCache):
-    """Numba's cache on disk, valid for one vector width and one state of the sources."""
+    """Numba's cache on disk, with files of its own for each signature, CPU, vector width and state of the
+    sources.
 
-    def _index_key(self, sig: Any, codegen: Any) -> Any:
-        return (*super()._index_key(sig, codegen), vector_bytes(), sources_hash())
+    Numba keeps an index of numbered files for a function: two processes that compile it for two types at once
+    may both take a number, and one then runs the other's code.
+    """
+
+    def __init__(self, job: Callable[..., None], signature: Any) -> None:
+        super().__init__(job)
+        target = cpu_target.target_context.codegen().magic_tuple()
+        key = repr((job.__module__, job.__qualname__, str(signature), target, vector_bytes(), sources_hash()))
+        self._cache_file = IndexDataCacheFile(
+            cache_path=self._cache_path,
+            filename_base=f"{job.__name__}-{hashlib.sha256(key.encode()).hexdigest()[:24]}",
+            source_stamp=sources_hash(),
+        )
 
 
 @intrinsic
@@ -134,14 +147,14 @@ def native(job: Callable[..., None], dtypes: tuple[Any, ...]) -> Any:
     arrays = types.Tuple([types.Array(numba.from_dtype(dtype), 1, "C") for dtype in dtypes])
     signature = types.void(types.intp, types.intp, types.intp, types.CPointer(arrays))
     function = CFunc(job, (signature.args, signature.return_type), {}, OPTIONS)
-    function._cache = disk_cache(job)  # type: ignore[attr-defined]
+    function._cache = disk_cache(job, signature)  # type: ignore[attr-defined]
     function.compile()
     return function
 
 
-def disk_cache(function: Callable[..., Any]) -> Any:
+def disk_cache(job: Callable[..., None], signature: Any) -> Any:
     try:
-        return JobCache(function)
+        return JobCache(job, signature)
     except RuntimeError:  # no folder that may be written
         return NullCache()
 
