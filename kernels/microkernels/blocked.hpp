@@ -9,10 +9,10 @@
 namespace fastconv {
 
 template <class T>
-ChannelsLast<T> channels_last_problem(const Geometry& g, bool input_grad, const T* source, const T* w, T* dest) {
+ChannelsLast<T> channels_last_problem(const Geometry& g, bool input_grad, const T* source, T* dest) {
     const idx depth = input_grad ? g.k_group() : g.c_group(), columns = input_grad ? g.c_group() : g.k_group();
     ChannelsLast<T> p{g.n, g.groups, depth, columns, depth * g.groups, columns * g.groups, {}, {}, source, dest,
-                      input_grad ? input_grad_filters(g, w) : forward_filters(g, w), nullptr, LINEAR};
+                      nullptr, LINEAR};
     for (int a = 0; a < 3; a++) {
         p.source_size[a] = input_grad ? g.out[a] : g.size[a];
         p.dest_size[a] = input_grad ? g.size[a] : g.out[a];
@@ -73,9 +73,9 @@ template <class T>
 void blocked_forward(const Geometry& g, const T* x, const T* w, const T* bias, Activation activation, T* y, int threads) {
     std::vector<View> views{forward_view(g)};
     if (g.channels_last) {
-        ChannelsLast<T> p = channels_last_problem(g, false, x, w, y);
+        ChannelsLast<T> p = channels_last_problem(g, false, x, y);
         p.bias = bias, p.activation = activation;
-        gather_channels_last(g, views, p, threads);
+        gather_channels_last(g, views, forward_filters(g, w), p, threads);
     } else {
         ChannelsFirst<T> p = channels_first_problem(g, false, x, y);
         p.bias = bias, p.activation = activation;
@@ -88,7 +88,7 @@ void blocked_forward(const Geometry& g, const T* x, const T* w, const T* bias, A
 template <class T> void blocked_input_grad(const Geometry& g, const T* dy, const T* w, T* dx, int threads) {
     std::vector<View> views = input_grad_views(g);
     if (g.channels_last) {
-        gather_channels_last(g, views, channels_last_problem(g, true, dy, w, dx), threads);
+        gather_channels_last(g, views, input_grad_filters(g, w), channels_last_problem(g, true, dy, dx), threads);
     } else {
         ChannelsFirst<T> p = channels_first_problem(g, true, dy, dx);
         std::vector<T> packed(g.taps() * g.c * g.k_group());

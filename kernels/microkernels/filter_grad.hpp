@@ -47,7 +47,7 @@ inline void pixel_runs(const View& v, idx first, idx last, std::vector<PixelRun>
 // The block's pixels whose tap is inside x, as segments: displacement in x against rows of the panel.
 template <class T>
 void tap_segments(const FilterGrad<T>& p, const idx tap[3], const std::vector<PixelRun>& runs,
-                  idx ld, std::vector<Segment>& segments) {
+                  std::vector<Segment>& segments) {
     const Axis* axis = p.view->axis;
     idx lo, hi;
     axis[2].inside(tap[2], &lo, &hi);
@@ -59,7 +59,7 @@ void tap_segments(const FilterGrad<T>& p, const idx tap[3], const std::vector<Pi
         if (begin >= end) continue;
         idx w = begin * axis[2].step + axis[2].offset[tap[2]];
         idx pixel = (d * axis[1].size + h) * axis[2].size + w;
-        segments.push_back({end - begin, r.image * p.x_image + pixel * p.x_pixel, (r.at + begin - r.w) * ld});
+        segments.push_back({end - begin, r.image * p.x_image + pixel * p.x_pixel, r.at + begin - r.w});
     }
 }
 
@@ -156,7 +156,7 @@ void add_filter_grad(const FilterGrad<T>& p, idx group, const Panels<T>& panels,
         pack_dy(p, s.runs, column, filled, s.panel, width * L);
         if (db) add_columns(s.panel, q_end - q, width * L, filled, db + column);
         for (const GradRows* r = begin; r < end; r++) {
-            tap_segments(p, r->tap, s.runs, width * L, s.segments);
+            tap_segments(p, r->tap, s.runs, s.segments);
             if (s.segments.empty()) continue;
             const T* x = p.x + (group * p.g->c_group() + r->c) * p.x_channel;
             idx step = p.view->axis[2].step * p.x_pixel;

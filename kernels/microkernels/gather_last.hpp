@@ -2,11 +2,13 @@
 //
 //   (pixels, taps x depth) @ (taps x depth, columns) -> (pixels, columns)
 //
-// A job is a block of pixels and some column panels. Its filter panel (KC x NR, in L2) is packed as it goes and
-// used by every tile of the block; a tap outside the source reads a row of zeros instead.
+// Filters are packed once a call (packed_filters.hpp). A job is a block of pixels and of column panels: for each
+// KC-deep part of the filters, which stay in L2, it takes its pixels tile by tile and each tile through all panels,
+// so that the pixels come from L1 and the results are written in the order of memory. A tap outside the source
+// reads a row of zeros instead.
 #pragma once
 #include "epilogue.hpp"
-#include "filters.hpp"
+#include "packed_filters.hpp"
 #include "parallel.hpp"
 #include "tile.hpp"
 #include "view.hpp"
@@ -14,16 +16,10 @@
 
 namespace fastconv {
 
-// A KC x NR panel (96 KB) and the pixels that meet it share L2; sums of 512 keep the rounding error small.
-constexpr idx KC_LAST = 512;
-// Each packed panel serves this many pixels: 24 tiles against one pass of packing.
+// A job's pixels: 24 tiles for each time its filters come from L3 to L2.
 constexpr idx PIXELS_LAST = 192;
-
-// A run of channels at one tap: `length` depths from source offset `offset` (elements, without the pixel).
-struct TapRun {
-    idx d, h, w;  // tap numbers of the view's axes
-    idx filter_tap, depth, length, offset;
-};
+// The filters of a job at one depth block: a quarter of L2, beside the pixels and results that stream by.
+constexpr idx PANEL_BYTES_LAST = 256 << 10;
 
 template <class T> struct ChannelsLast {
     idx images, groups, depth, columns;  // depth and columns per group
@@ -31,44 +27,35 @@ template <class T> struct ChannelsLast {
     idx source_size[3], dest_size[3];
     const T* source;
     T* dest;
-    Filters<T> filters;
     const T* bias;
     Activation activation;
 };
 
-struct DepthBlock {
-    std::vector<TapRun> runs;           // one a tap: for tiles that touch the border
-    std::vector<Segment> per_run;       // the same as segments, displacement in the pointers
-    std::vector<Segment> merged;        // for tiles inside: runs that follow each other in memory joined
-    idx length = 0;
+// What a tile reads at one depth block.
+struct LastBlock {
+    std::vector<idx> offset;       // of each run from the pixel, in elements
+    std::vector<Segment> per_run;  // for tiles that touch the border: the displacement is in the pointers
+    std::vector<Segment> merged;   // for tiles inside: runs that follow each other in memory joined
 };
 
-template <class T> std::vector<DepthBlock> depth_blocks(const View& v, const ChannelsLast<T>& p, const Geometry& g) {
-    std::vector<DepthBlock> blocks(1);
-    for (idx d = 0; d < v.axis[0].taps(); d++)
-        for (idx h = 0; h < v.axis[1].taps(); h++)
-            for (idx w = 0; w < v.axis[2].taps(); w++)
-                for (idx c = 0; c < p.depth;) {
-                    if (blocks.back().length == KC_LAST) blocks.emplace_back();
-                    DepthBlock& b = blocks.back();
-                    idx room = KC_LAST - b.length, length = p.depth - c < room ? p.depth - c : room;
-                    idx at = (v.axis[0].offset[d] * p.source_size[1] + v.axis[1].offset[h]) * p.source_size[2] +
-                             v.axis[2].offset[w];
-                    idx tap = (v.axis[0].tap[d] * g.window[1] + v.axis[1].tap[h]) * g.window[2] + v.axis[2].tap[w];
-                    idx offset = at * p.source_channels + c;
-                    b.runs.push_back({d, h, w, tap, c, length, offset});
-                    b.per_run.push_back({length, 0, b.length * NR<T>});
-                    if (!b.merged.empty() && b.merged.back().a + b.merged.back().length == offset)
-                        b.merged.back().length += length;
-                    else
-                        b.merged.push_back({length, offset, b.length * NR<T>});
-                    b.length += length;
-                    c += length;
-                }
-    return blocks;
+template <class T> LastBlock last_block(const View& v, const ChannelsLast<T>& p, const DepthBlock& b) {
+    LastBlock block;
+    for (const TapRun& r : b.runs) {
+        const idx at = (v.axis[0].offset[r.d] * p.source_size[1] + v.axis[1].offset[r.h]) * p.source_size[2] +
+                       v.axis[2].offset[r.w];
+        const idx offset = at * p.source_channels + r.depth;
+        block.offset.push_back(offset);
+        block.per_run.push_back({r.length, 0, r.at});
+        std::vector<Segment>& merged = block.merged;
+        if (!merged.empty() && merged.back().a + merged.back().length == offset)
+            merged.back().length += r.length;
+        else
+            merged.push_back({r.length, offset, r.at});
+    }
+    return block;
 }
 
-// The pixels of a job: where each reads and writes, and whether a tile of them stays inside the source.
+// The pixels of a job: where each reads and writes, and whether its taps all stay inside the source.
 template <class T> struct PixelBlock {
     const T* source[PIXELS_LAST + MR];
     T* dest[PIXELS_LAST + MR];
@@ -76,178 +63,176 @@ template <class T> struct PixelBlock {
     bool inside[PIXELS_LAST + MR];
 };
 
-template <class T> void locate_pixels(const View& v, const ChannelsLast<T>& p, idx group, idx first, idx count,
-                                      PixelBlock<T>& block) {
+template <class T>
+void locate_pixels(const View& v, const ChannelsLast<T>& p, idx group, idx first, idx count, PixelBlock<T>& block) {
+    const Axis *D = &v.axis[0], *H = &v.axis[1], *W = &v.axis[2];
     idx lo[3], hi[3];
-    for (int a = 0; a < 3; a++) {
-        lo[a] = 0, hi[a] = v.axis[a].out;
-        for (idx t = 0; t < v.axis[a].taps(); t++) {
-            idx l, h;
-            v.axis[a].inside(t, &l, &h);
-            lo[a] = l > lo[a] ? l : lo[a], hi[a] = h < hi[a] ? h : hi[a];
-        }
-    }
-    idx i[3], rest = first;
-    for (int a = 2; a >= 0; a--) i[a] = rest % v.axis[a].out, rest /= v.axis[a].out;
-    idx image = rest;
-    for (idx q = 0; q < count; q++) {
-        idx from = image, to = image;
-        bool inside = true;
-        for (int a = 0; a < 3; a++) {
-            from = from * p.source_size[a] + i[a] * v.axis[a].step;
-            to = to * p.dest_size[a] + v.axis[a].first + i[a] * v.axis[a].stride;
-            inside = inside && i[a] >= lo[a] && i[a] < hi[a];
-            block.at[q][a] = i[a];
-        }
-        block.source[q] = p.source + from * p.source_channels + group * p.depth;
-        block.dest[q] = p.dest + to * p.dest_channels + group * p.columns;
-        block.inside[q] = inside;
-        for (int a = 2; a >= 0; a--) {
-            if (++i[a] < v.axis[a].out) break;
-            i[a] = 0;
-            if (a == 0) image++;
+    for (int a = 0; a < 3; a++) v.axis[a].inside_all(&lo[a], &hi[a]);
+    for (idx q = 0; q < count;) {
+        const idx w = (first + q) % W->out, row = (first + q) / W->out;
+        const idx h = row % H->out, d = row / H->out % D->out, image = row / H->out / D->out;
+        const idx end = std::min(count, q + W->out - w);
+        const idx from = ((image * D->size + d * D->step) * H->size + h * H->step) * W->size + w * W->step;
+        const idx to = ((image * p.dest_size[0] + D->first + d * D->stride) * p.dest_size[1] + H->first + h * H->stride) *
+                           p.dest_size[2] + W->first + w * W->stride;
+        const T* source = p.source + from * p.source_channels + group * p.depth;
+        T* dest = p.dest + to * p.dest_channels + group * p.columns;
+        const bool inside = d >= lo[0] && d < hi[0] && h >= lo[1] && h < hi[1];
+        for (idx i = w; q < end; q++, i++) {
+            block.source[q] = source, block.dest[q] = dest;
+            block.at[q][0] = d, block.at[q][1] = h, block.at[q][2] = i;
+            block.inside[q] = inside && i >= lo[2] && i < hi[2];
+            source += W->step * p.source_channels, dest += W->stride * p.dest_channels;
         }
     }
 }
 
-// Pointers of a tile that meets the border, a row of MR for each tap: the tap's pixel, or zeros outside.
+// Pointers of a tile that meets the border, a row of MR for each run: the run's pixel, or zeros outside.
 template <class T>
-void border_pointers(const View& v, const DepthBlock& b, const PixelBlock<T>& block, idx q, int m, const T* zeros,
-                     const T** pointers) {
+void border_pointers(const View& v, const DepthBlock& b, const LastBlock& block, const PixelBlock<T>& pixels, idx q, int m,
+                     const T* zeros, const T** pointers) {
     for (size_t r = 0; r < b.runs.size(); r++) {
-        const TapRun& run = b.runs[r];
-        const idx tap[3] = {run.d, run.h, run.w};
+        const idx tap[3] = {b.runs[r].d, b.runs[r].h, b.runs[r].w};
         for (int i = 0; i < m; i++) {
             bool inside = true;
             for (int a = 0; a < 3; a++) {
-                idx s = block.at[q + i][a] * v.axis[a].step + v.axis[a].offset[tap[a]];
+                idx s = pixels.at[q + i][a] * v.axis[a].step + v.axis[a].offset[tap[a]];
                 inside = inside && s >= 0 && s < v.axis[a].size;
             }
-            pointers[r * MR + i] = inside ? block.source[q + i] + run.offset : zeros;
+            pointers[r * MR + i] = inside ? pixels.source[q + i] + block.offset[r] : zeros;
         }
     }
 }
 
-template <class T> struct LastJob {
+// One view with its filters.
+template <class T> struct LastView {
     const View* view;
-    const std::vector<DepthBlock>* blocks;
-    idx group, pixel, pixels, panel, panels;
+    PackedFilters<T> filters;
+    std::vector<LastBlock> blocks;
+};
+
+struct LastJob {
+    idx view, group, pixel, pixels, panel, panels;
 };
 
 template <class T> struct LastScratch {
-    T* panel;
     const T** pointers;
-    PixelBlock<T>* block;
-    T* temp;
-    static idx bytes(idx depth_length, idx runs) {
-        return padded_bytes<T>(depth_length * NR<T>) + padded_bytes<T*>(runs * MR + MR) +
-               padded_bytes<PixelBlock<T>>(1) + padded_bytes<T>(MR * NR<T>);
-    }
-    LastScratch(char* memory, idx depth_length, idx runs) {
+    PixelBlock<T>* pixels;
+    static idx bytes(idx runs) { return padded_bytes<T*>(runs * MR + MR) + padded_bytes<PixelBlock<T>>(1); }
+    LastScratch(char* memory, idx runs) {
         Arena arena(memory);
-        panel = arena.take<T>(depth_length * NR<T>);
         pointers = arena.take<const T*>(runs * MR + MR);
-        block = arena.take<PixelBlock<T>>(1);
-        temp = arena.take<T>(MR * NR<T>);
+        pixels = arena.take<PixelBlock<T>>(1);
     }
 };
 
-template <class T>
-void run_last_tile(const View& v, const DepthBlock& b, const PixelBlock<T>& block, idx q,
-                   int m, int width, idx column, idx filled, bool add, const T* zeros, LastScratch<T>& s) {
-    constexpr int L = LANES<T>;
-    bool inside = true;
-    for (int i = 0; i < m; i++) inside = inside && block.inside[q + i];
-    Rows<T> rows{s.pointers, inside ? 0 : MR, 1};
-    if (inside)
-        rows.pointers = block.source + q;
-    else
-        border_pointers(v, b, block, q, m, zeros, s.pointers);
-    const std::vector<Segment>& segments = inside ? b.merged : b.per_run;
-    T* c[MR];
-    const bool whole = filled == width * L;
-    for (int i = 0; i < m; i++) {
-        c[i] = whole ? block.dest[q + i] + column : s.temp + i * NR<T>;
-        if (!whole && add) copy_run(c[i], block.dest[q + i] + column, filled);
-    }
-    tile_of<T>(m, width)(segments.data(), (idx)segments.size(), rows, s.panel, NR<T>, c, add);
-    if (!whole)
-        for (int i = 0; i < m; i++) copy_run(block.dest[q + i] + column, c[i], filled);
-}
-
-// The next tile's pixels, the first time a block meets them: later panels find them in L2.
+// The next tile's pixels; the hardware prefetchers follow once a row is under way.
 template <class T> inline void prefetch_pixels(const ChannelsLast<T>& p, const PixelBlock<T>& block, idx q, idx pixels) {
     const idx length = p.depth < 8 * LANES<T> ? p.depth : 8 * LANES<T>;
     for (idx i = q; i < q + MR && i < pixels; i++)
         for (idx c = 0; c < length; c += 64 / sizeof(T)) __builtin_prefetch(block.source[i] + c);
 }
 
+// The pixels [q, q + m) of a job through all its panels, at depth block b.
 template <class T>
-void run_last_job(const ChannelsLast<T>& p, const LastJob<T>& job, const Panels<T>& panels, const T* zeros,
-                  LastScratch<T>& s) {
-    PixelBlock<T>& block = *s.block;
-    locate_pixels(*job.view, p, job.group, job.pixel, job.pixels, block);
+void run_last_tile(const LastView<T>& v, const LastJob& job, size_t b, idx q, int m,
+                   const T* zeros, LastScratch<T>& s) {
+    const PixelBlock<T>& pixels = *s.pixels;
+    const DepthBlock& depth = v.filters.blocks[b];
+    const LastBlock& block = v.blocks[b];
+    bool inside = true;
+    for (int i = 0; i < m; i++) inside = inside && pixels.inside[q + i];
+    Rows<T> rows{s.pointers, inside ? 0 : MR, 1};
+    if (inside)
+        rows.pointers = pixels.source + q;
+    else
+        border_pointers(*v.view, depth, block, pixels, q, m, zeros, s.pointers);
+    const std::vector<Segment>& segments = inside ? block.merged : block.per_run;
+    const Panels<T>& panels = v.filters.panels;
     for (idx panel = job.panel; panel < job.panel + job.panels; panel++) {
         const idx column = panels.first(panel), filled = panels.filled(panel);
         const int width = panels.width(panel);
-        bool add = false;
-        for (const DepthBlock& b : *job.blocks) {
-            for (size_t r = 0; r < b.runs.size(); r++)
-                pack_filter_panel(p.filters, job.group, b.runs[r].filter_tap, b.runs[r].depth, b.runs[r].length, column,
-                                  filled, s.panel + b.per_run[r].b, NR<T>);
-            for (idx q = 0; q < job.pixels; q += MR) {
-                int m = (int)(job.pixels - q < MR ? job.pixels - q : MR);
-                if (panel == job.panel && !add) prefetch_pixels(p, block, q + MR, job.pixels);
-                run_last_tile(*job.view, b, block, q, m, width, column, filled, add, zeros, s);
-                if (&b == &job.blocks->back() && (p.bias || p.activation != LINEAR))
-                    for (int i = 0; i < m; i++)
-                        finish_pixel(block.dest[q + i] + column, filled,
-                                     p.bias ? p.bias + job.group * p.columns + column : nullptr, p.activation);
-            }
-            add = true;
-        }
+        T* c[MR];
+        for (int i = 0; i < m; i++) c[i] = pixels.dest[q + i] + column;
+        part_tile_of<T>(m, width)(segments.data(), (idx)segments.size(), rows, v.filters.panel(job.group, b, panel),
+                                  width * LANES<T>, c, b > 0, (int)(filled - (width - 1) * LANES<T>));
     }
-}
-
-// Pixels a job and panels a job, such that every thread has several jobs but a packed panel serves many pixels.
-template <class T> void split_last(idx pixels, idx groups, const Panels<T>& panels, int threads, idx* per_job, idx* panels_per_job) {
-    const idx wanted = 3 * threads;
-    idx block = PIXELS_LAST;
-    while (block > 6 * MR && groups * ceil_div(pixels, block) * panels.count < wanted) block = (block / 2 + MR - 1) / MR * MR;
-    *per_job = block;
-    idx jobs = groups * ceil_div(pixels, block);
-    *panels_per_job = jobs >= wanted ? panels.count : ceil_div(panels.count, ceil_div(wanted, jobs));
 }
 
 template <class T>
-void gather_channels_last(const Geometry& g, const std::vector<View>& views, const ChannelsLast<T>& p, int threads) {
-    const Panels<T> panels(p.columns);
-    std::vector<std::vector<DepthBlock>> blocks;
-    std::vector<LastJob<T>> jobs;
-    blocks.reserve(views.size());
+void run_last_job(const ChannelsLast<T>& p, const LastView<T>& v, const LastJob& job, const T* zeros, LastScratch<T>& s) {
+    locate_pixels(*v.view, p, job.group, job.pixel, job.pixels, *s.pixels);
+    const Panels<T>& panels = v.filters.panels;
+    const idx column = panels.first(job.panel);
+    const idx columns = std::min(p.columns, panels.first(job.panel + job.panels - 1) + NR<T>) - column;
+    const T* bias = p.bias ? p.bias + job.group * p.columns + column : nullptr;
+    const size_t blocks = v.blocks.size();
+    for (size_t b = 0; b < blocks; b++)
+        for (idx q = 0; q < job.pixels; q += MR) {
+            const int m = (int)std::min<idx>(MR, job.pixels - q);
+            if (b == 0) prefetch_pixels(p, *s.pixels, q + MR, job.pixels);
+            run_last_tile(v, job, b, q, m, zeros, s);
+            if (b == blocks - 1 && (bias || p.activation != LINEAR))
+                for (int i = 0; i < m; i++) finish_pixel(s.pixels->dest[q + i] + column, columns, bias, p.activation);
+        }
+}
+
+// A view without taps (strides beyond the window): its positions of the input gradient are zero.
+template <class T> void clear_last_job(const ChannelsLast<T>& p, const View& v, const LastJob& job, PixelBlock<T>& pixels) {
+    locate_pixels(v, p, job.group, job.pixel, job.pixels, pixels);
+    for (idx q = 0; q < job.pixels; q++) std::fill(pixels.dest[q], pixels.dest[q] + p.columns, T(0));
+}
+
+// Pixels a job and panels a job: filters of a depth block fit their part of L2, and every thread has several jobs.
+template <class T>
+void split_last(idx pixels, idx groups, const PackedFilters<T>& f, int threads, idx* per_job, idx* panels_per_job) {
+    const idx wanted = 3 * threads, fit = PANEL_BYTES_LAST / (f.kc * NR<T> * (idx)sizeof(T));
+    *panels_per_job = std::max<idx>(1, ceil_div(f.panels.count, ceil_div(f.panels.count, std::max<idx>(1, fit))));
+    const idx column_jobs = groups * ceil_div(f.panels.count, *panels_per_job);
+    idx block = PIXELS_LAST;
+    while (block > 6 * MR && column_jobs * ceil_div(pixels, block) < wanted) block = (block / 2 + MR - 1) / MR * MR;
+    *per_job = block;
+    const idx jobs = groups * ceil_div(pixels, block);
+    if (jobs < wanted) *panels_per_job = std::min(*panels_per_job, ceil_div(f.panels.count, ceil_div(wanted, jobs)));
+}
+
+template <class T>
+void gather_channels_last(const Geometry& g, const std::vector<View>& views, const Filters<T>& filters,
+                          const ChannelsLast<T>& p, int threads) {
+    const double flops = 2.0 * g.n * g.k * g.c_group() * g.taps() * g.out_pixels();
+    threads = useful_threads(threads, p.images * p.groups * views[0].positions(), flops);
+    std::vector<LastView<T>> lasts;
+    std::vector<LastJob> jobs;
     idx longest = 1, runs = 1;
-    for (const View& v : views) {
-        blocks.push_back(depth_blocks(v, p, g));
-        for (const DepthBlock& b : blocks.back()) {
-            longest = b.length > longest ? b.length : longest;
-            runs = (idx)b.runs.size() > runs ? (idx)b.runs.size() : runs;
+    for (size_t i = 0; i < views.size(); i++) {
+        const View& v = views[i];
+        lasts.push_back({&v, PackedFilters<T>(g, v, filters, p.groups, p.depth, p.columns), {}});
+        for (const DepthBlock& b : lasts[i].filters.blocks) {
+            lasts[i].blocks.push_back(last_block(v, p, b));
+            longest = std::max(longest, b.length);
+            runs = std::max(runs, (idx)b.runs.size());
         }
         const idx pixels = p.images * v.positions();
+        const Panels<T>& panels = lasts[i].filters.panels;
         idx per_job, panels_per_job;
-        split_last(pixels, p.groups, panels, threads, &per_job, &panels_per_job);
+        split_last(pixels, p.groups, lasts[i].filters, threads, &per_job, &panels_per_job);
+        if (v.taps() == 0) panels_per_job = panels.count;
         for (idx group = 0; group < p.groups; group++)
             for (idx q = 0; q < pixels; q += per_job)
                 for (idx panel = 0; panel < panels.count; panel += panels_per_job)
-                    jobs.push_back({&v, &blocks.back(), group, q, q + per_job < pixels ? per_job : pixels - q, panel,
-                                    panel + panels_per_job < panels.count ? panels_per_job : panels.count - panel});
+                    jobs.push_back({(idx)i, group, q, std::min(per_job, pixels - q), panel,
+                                    std::min(panels_per_job, panels.count - panel)});
     }
-    const double flops = 2.0 * g.n * g.k * g.c_group() * g.taps() * g.out_pixels();
-    threads = useful_threads(threads, (idx)jobs.size(), flops);
-    Workspace workspace(LastScratch<T>::bytes(longest, runs), threads);
+    for (LastView<T>& last : lasts) last.filters.pack(threads);
+    Workspace workspace(LastScratch<T>::bytes(runs), threads);
     const std::vector<T> zeros(longest, T(0));
     parallel_for((idx)jobs.size(), threads, [&](idx job, int thread) {
-        LastScratch<T> scratch(workspace.of(thread), longest, runs);
-        run_last_job(p, jobs[job], panels, zeros.data(), scratch);
+        LastScratch<T> scratch(workspace.of(thread), runs);
+        const LastView<T>& v = lasts[jobs[job].view];
+        if (v.view->taps() == 0)
+            clear_last_job(p, *v.view, jobs[job], *scratch.pixels);
+        else
+            run_last_job(p, v, jobs[job], zeros.data(), scratch);
     });
 }
 

@@ -60,7 +60,7 @@ void add_shifted_band(const ShiftedGrad<T>& p, const ShiftedBand& band, idx imag
             segments.clear();
             for (idx d = 0; d < s.out[0]; d++)
                 for (idx h = 0; h < s.out[1]; h++)
-                    segments.push_back({s.out[2], s.position(d, h), s.position(d, h) * ld});
+                    segments.push_back({s.out[2], s.position(d, h), s.position(d, h)});
             if (scratch.db) add_columns(scratch.panel, s.positions(), ld, filled, scratch.db + group * kg + column);
             for (idx row = 0; row < rows; row += MR) {
                 const int m = (int)std::min<idx>(MR, rows - row);

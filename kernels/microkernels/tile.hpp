@@ -17,7 +17,7 @@ constexpr int MR = 4, NV = 3;
 #endif
 template <class T> constexpr int NR = NV * LANES<T>;
 
-// A run of the depth: `length` steps from A rows displaced by `a` elements, against B rows from element `b` on.
+// A run of the depth: `length` steps from A rows displaced by `a` elements, against B rows from row `b` on.
 struct Segment {
     idx length, a, b;
 };
@@ -29,6 +29,9 @@ template <class T> struct Rows {
     idx step;  // elements between depth steps of a row
 };
 
+// The loops over a tile are unrolled by request: where gcc leaves one rolled, it keeps the sums on the stack.
+#define FASTCONV_UNROLL _Pragma("GCC unroll 16")
+
 template <class T, int M, int V>
 inline __attribute__((always_inline)) void accumulate(const Segment* segments, idx count, Rows<T> a, const T* b,
                                                       idx ldb, Vec<T> (&acc)[M][V]) {
@@ -36,7 +39,7 @@ inline __attribute__((always_inline)) void accumulate(const Segment* segments, i
     for (idx s = 0; s < count; s++) {
         const T* row[M];
         for (int i = 0; i < M; i++) row[i] = a.pointers[s * a.pitch + i] + segments[s].a;
-        const T* panel = b + segments[s].b;
+        const T* panel = b + segments[s].b * ldb;
         const idx end = segments[s].length * a.step;
         for (idx k = 0; k < end; k += a.step, panel += ldb) {
             Vec<T> bv[V];
@@ -58,7 +61,9 @@ void tile(const Segment* segments, idx count, Rows<T> a, const T* b, idx ldb, T*
         for (int j = 0; j < V; j++) __builtin_prefetch(c[i] + j * L, 1);
     Vec<T> acc[M][V] = {};
     accumulate<T, M, V>(segments, count, a, b, ldb, acc);
+    FASTCONV_UNROLL
     for (int i = 0; i < M; i++)
+        FASTCONV_UNROLL
         for (int j = 0; j < V; j++) {
             T* p = c[i] + j * L;
             store(p, add ? load(p) + acc[i][j] : acc[i][j]);
@@ -75,6 +80,37 @@ template <class T, int M = MR> Tile<T> tile_of(int m, int v) {
     if constexpr (M > 1)
         if (m < M) return tile_of<T, M - 1>(m, v);
     return tile_of_width<T, M>(v);
+}
+
+// The same tile of which only `lanes` of the last vector's columns exist in C.
+template <class T, int M, int V>
+void part_tile(const Segment* segments, idx count, Rows<T> a, const T* b, idx ldb, T* const* c, bool add, int lanes) {
+    constexpr int L = LANES<T>;
+    for (int i = 0; i < M; i++)
+        for (int j = 0; j < V; j++) __builtin_prefetch(c[i] + j * L, 1);
+    Vec<T> acc[M][V] = {};
+    accumulate<T, M, V>(segments, count, a, b, ldb, acc);
+    FASTCONV_UNROLL
+    for (int i = 0; i < M; i++)
+        FASTCONV_UNROLL
+        for (int j = 0; j < V; j++) {
+            T* p = c[i] + j * L;
+            if (j < V - 1 || lanes == L)
+                store(p, add ? load(p) + acc[i][j] : acc[i][j]);
+            else
+                store_part(p, add ? load_part(p, lanes) + acc[i][j] : acc[i][j], lanes);
+        }
+}
+
+template <class T> using PartTile = void (*)(const Segment*, idx, Rows<T>, const T*, idx, T* const*, bool, int);
+
+template <class T, int M> constexpr PartTile<T> part_tile_of_width(int v) {
+    return v == 1 ? &part_tile<T, M, 1> : v == 2 ? &part_tile<T, M, 2> : &part_tile<T, M, 3>;
+}
+template <class T, int M = MR> PartTile<T> part_tile_of(int m, int v) {
+    if constexpr (M > 1)
+        if (m < M) return part_tile_of<T, M - 1>(m, v);
+    return part_tile_of_width<T, M>(v);
 }
 
 // The same tile with B rows anywhere: row k of B starts at b + row_of[k]. Overlapping rows make a convolution of a
@@ -96,7 +132,9 @@ void shifted_tile(idx depth, const T* const* a, const idx* row_of, const T* b, T
             for (int j = 0; j < V; j++) acc[i][j] += av * bv[j];
         }
     }
+    FASTCONV_UNROLL
     for (int i = 0; i < M; i++)
+        FASTCONV_UNROLL
         for (int j = 0; j < V; j++)
             if (j < V - 1 || lanes == L)
                 store(c[i] + j * L, acc[i][j]);

@@ -19,6 +19,15 @@ struct Axis {
     idx taps() const { return (idx)offset.size(); }
     // Positions [lo, hi) at which tap t is inside the source.
     void inside(idx t, idx* lo, idx* hi) const { valid_range(offset[t], step, size, out, lo, hi); }
+    // Positions [lo, hi) at which every tap is.
+    void inside_all(idx* lo, idx* hi) const {
+        *lo = 0, *hi = out;
+        for (idx t = 0; t < taps(); t++) {
+            idx l, h;
+            inside(t, &l, &h);
+            *lo = l > *lo ? l : *lo, *hi = h < *hi ? h : *hi;
+        }
+    }
 };
 
 struct View {
