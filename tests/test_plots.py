@@ -10,6 +10,7 @@ pytest.importorskip("matplotlib")
 from matplotlib.figure import Figure
 
 from fastconv import plots
+from fastconv.plots.canvas import near_square
 
 
 def net():
@@ -121,7 +122,7 @@ def test_figures_can_be_given():
     ("n", "columns"), [(1, 1), (2, 2), (6, 3), (32, 8), (64, 8), (7, 3), (12, 4), (48, 8)]
 )
 def test_grids_are_filled_where_they_can_be(n, columns):
-    assert plots.near_square(n) == columns
+    assert near_square(n) == columns
 
 
 def test_missing_matplotlib_names_the_extra(monkeypatch):
@@ -130,3 +131,84 @@ def test_missing_matplotlib_names_the_extra(monkeypatch):
     monkeypatch.setitem(modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"fastconv.plots needs matplotlib: pip install 'fastconv\[\w+\]'"):
         plots.filters(net())
+
+
+def test_activation_and_its_derivative(tmp_path):
+    (axes,) = drawn(plots.activation(fc.LeakyReLU(0.1), span=2), tmp_path)
+    function, derivative = axes.lines[2:]
+    x = function.get_xdata()
+    np.testing.assert_allclose(function.get_ydata(), np.where(x > 0, x, 0.1 * x))
+    np.testing.assert_allclose(derivative.get_ydata(), np.where(x > 0, 1, 0.1))
+    (alone,) = plots.activation(fc.Step()).axes
+    assert [text.get_text() for text in alone.get_legend().get_texts()] == ["Step"]
+    with pytest.raises(TypeError, match="activation: layer is Flatten"):
+        plots.activation(fc.Flatten())
+
+
+def test_gradient_norms(tmp_path):
+    norms = np.array([[1.0, 2.0], [0.0, 4.0], [3.0, 8.0]])
+    (axes,) = drawn(plots.gradient_norms(norms, ("first", "last"), title="tanh"), tmp_path)
+    assert axes.get_yscale() == "log"
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), [1, np.nan, 3])
+    np.testing.assert_array_equal(axes.lines[1].get_xdata(), [1, 2, 3])
+    with pytest.raises(ValueError, match=r"gradient_norms: norms have shape \(3, 2\) with 1 names"):
+        plots.gradient_norms(norms, ("one",))
+
+
+def test_gallery(tmp_path):
+    images = [np.eye(3), -2 * np.eye(3), np.zeros((3, 3))]
+    axes = drawn(plots.gallery(images, ("a", "b", "c"), columns=2, signed=True), tmp_path)
+    assert [a.get_title() for a in axes] == ["a", "b", "c", ""]
+    assert {image.get_clim() for a in axes for image in a.images} == {(-2, 2)}
+    with pytest.raises(ValueError, match="gallery: 3 images with 1 titles"):
+        plots.gallery(images, ("a",))
+    with pytest.raises(ValueError, match="gallery: 0 images"):
+        plots.gallery([])
+
+
+def test_receptive_field_frames_the_unit(tmp_path):
+    model, image = net(), np.random.default_rng(0).random((1, 8, 8))
+    left, right = drawn(plots.receptive_field(model, image, 2, (1, 0, 2)), tmp_path)
+    frame = left.patches[0]
+    assert (frame.get_xy(), frame.get_width(), frame.get_height()) == ((2.5, -1.5), 4, 4)
+    moved = right.images[0].get_array()
+    outside = np.ones((8, 8), bool)
+    outside[:3, 3:7] = False
+    assert moved.max() > 0
+    assert not moved[outside].any()
+    with pytest.raises(ValueError, match="layer 4 is or follows a Flatten"):
+        plots.receptive_field(model, image, 4)
+
+
+def test_occlusion_map(tmp_path):
+    model, image = net(), np.random.default_rng(0).random((1, 8, 8))
+    left, right, _ = drawn(plots.occlusion_map(model, image, 1, patch=2), tmp_path)
+    assert left.get_title() == f"class 1: {model.predict_proba(image[None])[0, 1]:.1%}"
+    assert right.images[0].get_array().shape == (8, 8)
+
+
+def test_activation_maximization(tmp_path):
+    figure = plots.activation_maximization(net(), [2, 0], input_shape=(1, 8, 8), steps=3)
+    axes = drawn(figure, tmp_path)
+    assert [a.get_title() for a in axes] == ["2", "0"]
+    assert all((a.images[0].get_array().min(), a.images[0].get_array().max()) == (0, 1) for a in axes)
+
+
+def test_feature_maps_of_channels_last_and_in_rows():
+    model = fc.Sequential(
+        fc.Conv2d(3, 4, 3, layout="NHWC"), fc.ReLU(), fc.MaxPool2d(2, layout="NHWC"), seed=0
+    )
+    image = np.random.default_rng(0).random((6, 7, 3)).astype(np.float32)
+    axes = plots.feature_maps(model, image, columns=2).axes
+    assert [a.get_title() for a in axes] == [
+        "input\n6x7x3",
+        "Conv2d\n4x5x4",
+        "ReLU\n4x5x4",
+        "MaxPool2d\n2x2x4",
+    ]
+    np.testing.assert_array_equal(axes[0].images[0].get_array(), image)
+    np.testing.assert_array_equal(axes[1].images[0].get_array()[:4, :5], model[0](image[None])[0, ..., 0])
+
+
+def test_every_picture_is_exported():
+    assert all(callable(getattr(plots, name)) for name in plots.__all__)
