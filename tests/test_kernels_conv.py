@@ -141,6 +141,7 @@ def test_nan_and_infinity_go_where_they_are_summed(name: str, pass_name: str, da
 # enough work that several threads start.
 LARGE = {
     "3x3": dict(c=100, k=130, size=(29, 31), window=(3, 3), n=2),
+    "3x3 of many": dict(c=530, k=200, size=(13, 50), window=(3, 3), n=1),
     "3x3/2": dict(c=65, k=49, size=(40, 43), window=(3, 3), n=3, stride=2),
     "1x1": dict(c=530, k=70, size=(23, 29), window=(1, 1), n=2, padding=0),
     "1x1 of many": dict(c=70, k=530, size=(23, 29), window=(1, 1), n=2, padding=0),

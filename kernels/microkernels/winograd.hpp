@@ -11,6 +11,11 @@ template <class T, class Pixel> Image<Pixel> image_of(const Geometry& g, bool ou
     return {at, size[1], size[2], output ? g.k : g.c, g.channels_last != 0};
 }
 
+template <class T> WinogradFilters<T> winograd_filters(const Geometry& g, bool input_grad, const T* w) {
+    if (input_grad) return {input_grad_filters(g, w), g.groups, g.k_group(), g.c_group(), true};
+    return {forward_filters(g, w), g.groups, g.c_group(), g.k_group(), false};
+}
+
 // Stride 1 makes the input gradient a convolution of dy with the filters turned by 180 degrees.
 template <class T>
 WinogradConv<T> winograd_problem(const Geometry& g, bool input_grad, const T* source, const T* w, T* dest) {
@@ -19,15 +24,13 @@ WinogradConv<T> winograd_problem(const Geometry& g, bool input_grad, const T* so
     for (int a = 0; a < 2; a++)
         before[a] = input_grad ? g.dilation[a + 1] * (taps - 1) - g.before[a + 1] : g.before[a + 1];
     const Image<T> to = image_of<T>(g, !input_grad, dest);
-    return {TileGrid(g.n, to.height, to.width, g.dilation + 1, before, POINTS + 1 - taps), g.groups,
-            input_grad ? g.k_group() : g.c_group(), input_grad ? g.c_group() : g.k_group(),
-            image_of<T>(g, input_grad, source), to, input_grad ? input_grad_filters(g, w) : forward_filters(g, w),
-            input_grad, nullptr, LINEAR};
+    return {TileGrid(g.n, to.height, to.width, g.dilation + 1, before, POINTS + 1 - taps),
+            image_of<T>(g, input_grad, source), to, winograd_filters(g, input_grad, w), nullptr, LINEAR};
 }
 
 template <class T> void run_winograd(const Geometry& g, const WinogradConv<T>& p, int threads) {
     const double flops = 2.0 * g.n * g.k * g.c_group() * g.taps() * g.out_pixels();
-    g.window[1] == 3 ? winograd_conv<T, 3>(p, flops, threads) : winograd_conv<T, 5>(p, flops, threads);
+    g.window[1] == 3 ? winograd_conv<T, 3>(p, nullptr, flops, threads) : winograd_conv<T, 5>(p, nullptr, flops, threads);
 }
 
 template <class T>

@@ -2,135 +2,187 @@
 //
 //   per product: (tiles, depth) @ (depth, columns) -> (tiles, columns)
 //
-// A job is a block of tiles and some column panels. Filters are transformed as they are needed, a chunk of depth for
-// a panel at a time: 36 x tiles products share each one, so that costs less than reading a transformed copy back.
+// Two ways to share the work. By blocks of tiles, each of which meets all filters, transformed once: a block and
+// what it meets stay in L2. Or, where the transformed filters would be large or the tiles are few, by panels of
+// filters: all threads transform as many tiles as the workspace takes, then each panel is transformed by the one
+// thread that multiplies it, and is never written to memory.
 #pragma once
 #include "epilogue.hpp"
-#include "filters.hpp"
 #include "parallel.hpp"
-#include "winograd_tiles.hpp"
+#include "winograd_filters.hpp"
 
 namespace fastconv {
 
-constexpr idx WINOGRAD_DEPTH = 64;                 // a 36 x 64 x NR chunk of filters: 432 KB, in L2
-constexpr idx WINOGRAD_TILES_BYTES = 5 << 19;      // 2.5 MB of transformed tiles at the most
-constexpr idx WINOGRAD_TILES_L2 = 1 << 20;         // more than 48 tiles only while they stay in L2
+constexpr idx WINOGRAD_V_BYTES = 5 << 19;        // 2.5 MB of transformed tiles a thread at the most
+constexpr idx WINOGRAD_U_BYTES = 12 << 20;       // of transformed filters, read again for every block: part of a L3
+constexpr idx WINOGRAD_SUB_BLOCK = 48;           // tiles multiplied at a time: 36 x 48 x NR x 4 bytes = 332 KB of sums
+constexpr idx WINOGRAD_KC = 512;                 // products summed in registers, as in the blocked kernel
 
 template <class T> struct WinogradConv {
     TileGrid grid;
-    idx groups, depth, columns;  // per group
     Image<const T> source;
     Image<T> dest;
-    Filters<T> filters;
-    bool flipped;  // the input gradient meets the taps in reverse
+    WinogradFilters<T> filters;
     const T* bias;
     Activation activation;
 };
 
+// The scratch of one thread.
 template <class T> struct WinogradScratch {
-    T *slab, *tiles, *taps, *filters, *products;
+    T *slab, *taps, *sums, *tiles, *panel;
     std::vector<TileRun> runs;
-    static idx bytes(idx block, idx row, idx taps) {
-        return padded_bytes<T>(slab_elements<T>(block)) + padded_bytes<T>(PRODUCTS * block * row) +
-               padded_bytes<T>(taps * WINOGRAD_DEPTH * NR<T>) + padded_bytes<T>(PRODUCTS * WINOGRAD_DEPTH * NR<T>) +
-               padded_bytes<T>(PRODUCTS * block * NR<T>);
-    }
-    WinogradScratch(char* memory, idx block, idx row, idx tap_count) {
+    WinogradScratch(char* memory, idx tiles_elements, idx panel_elements, idx tap_count) {
         Arena arena(memory);
-        slab = arena.take<T>(slab_elements<T>(block));
-        tiles = arena.take<T>(PRODUCTS * block * row);
-        taps = arena.take<T>(tap_count * WINOGRAD_DEPTH * NR<T>);
-        filters = arena.take<T>(PRODUCTS * WINOGRAD_DEPTH * NR<T>);
-        products = arena.take<T>(PRODUCTS * block * NR<T>);
+        slab = arena.take<T>(slab_elements<T>(WINOGRAD_SUB_BLOCK));
+        taps = arena.take<T>(taps_elements<T>(tap_count));
+        sums = arena.take<T>(PRODUCTS * odd_lines<T>(WINOGRAD_SUB_BLOCK * NR<T>));
+        tiles = arena.take<T>(tiles_elements);
+        panel = arena.take<T>(panel_elements);
+    }
+    static idx bytes(idx tiles_elements, idx panel_elements, idx taps) {
+        return padded_bytes<T>(slab_elements<T>(WINOGRAD_SUB_BLOCK)) + padded_bytes<T>(taps_elements<T>(taps)) +
+               padded_bytes<T>(PRODUCTS * odd_lines<T>(WINOGRAD_SUB_BLOCK * NR<T>)) + padded_bytes<T>(tiles_elements) +
+               padded_bytes<T>(panel_elements);
     }
 };
 
-// Depths [first, first + depths) of a column panel -> filters[(product * depths + d) * ld + column].
-template <class T, int TAPS>
-void transform_filters(const WinogradConv<T>& p, idx group, idx first, idx depths, idx column, idx columns, int width,
-                       T* taps, T* filters) {
-    constexpr int L = LANES<T>;
-    const idx ld = width * L, step = p.flipped ? -ld : ld;
-    pack_filter_taps(p.filters, TAPS * TAPS, group, first, depths, column, columns, taps, ld);
-    for (idx d = 0; d < depths; d++)
-        for (int j = 0; j < width; j++) {
-            const T* from = taps + (d * TAPS * TAPS + (p.flipped ? TAPS * TAPS - 1 : 0)) * ld + j * L;
-            filter_transform_2d<T, TAPS>(from, TAPS * step, step, filters + d * ld + j * L, depths * ld);
-        }
-}
+// Transformed tiles: v[product * stride + tile * row + channel].
+struct TransformedTiles {
+    idx tiles, row, stride;
+    template <class T> static TransformedTiles of(idx tiles, idx depth) {
+        const idx row = padded_row<T>(depth);
+        return {tiles, row, odd_lines<T>(tiles * row)};
+    }
+    idx elements() const { return PRODUCTS * stride; }
+};
 
-// products[(product * block + tile) * ld + column] (+)= tiles @ filters
-template <class T>
-void multiply_tiles(const T* tiles, idx count, idx block, idx row, const T* filters, idx depths, int width, T* products,
-                    bool add) {
-    const idx ld = width * LANES<T>;
-    const Segment segment{depths, 0, 0};
-    for (int product = 0; product < PRODUCTS; product++)
-        for (idx t = 0; t < count; t += MR) {
-            const int m = (int)std::min<idx>(MR, count - t);
-            const T* rows[MR];
-            T* out[MR];
-            for (int i = 0; i < m; i++) {
-                rows[i] = tiles + (product * block + t + i) * row;
-                out[i] = products + (product * block + t + i) * ld;
+template <class T, int TAPS> class WinogradRun {
+public:
+    WinogradRun(const WinogradConv<T>& p, const T* ready, int threads)
+        : p(p), f(p.filters), layout(f), ready(ready), tiles(p.grid.tiles()), threads(threads) {}
+
+    void run() {
+        const idx row_bytes = PRODUCTS * padded_row<T>(f.depth) * sizeof(T);
+        const idx most = std::max<idx>(MR, WINOGRAD_V_BYTES / row_bytes / MR * MR);
+        const idx wanted = threads == 1 ? 1 : 3 * threads;
+        const idx block = std::min(most, std::max<idx>(2 * MR, ceil_div(tiles * f.groups, wanted)));
+        const bool small = ready || layout.elements() * (idx)sizeof(T) <= WINOGRAD_U_BYTES;
+        if (small && f.groups * ceil_div(tiles, block) >= wanted)
+            by_blocks(std::min(WINOGRAD_SUB_BLOCK, block));
+        else
+            by_panels(std::min(tiles, threads * most));
+    }
+
+private:
+    const WinogradConv<T>& p;
+    const WinogradFilters<T>& f;
+    const FilterPanels<T> layout;
+    const T* ready;  // all filters transformed, or null
+    idx tiles;
+    int threads;
+
+    void by_blocks(idx most) {
+        const idx blocks = ceil_div(tiles, most), block = ceil_div(ceil_div(tiles, blocks), (idx)MR) * MR;
+        const auto v = TransformedTiles::of<T>(block, f.depth);
+        Workspace filters(ready ? 0 : layout.elements() * sizeof(T), 1);
+        if (!ready) {
+            transform_all_filters<T, TAPS>(f, layout, (T*)filters.of(0), threads);
+            ready = (const T*)filters.of(0);
+        }
+        Workspace workspace(WinogradScratch<T>::bytes(v.elements(), 0, TAPS), threads);
+        parallel_for(f.groups * blocks, threads, [&](idx job, int thread) {
+            WinogradScratch<T> s(workspace.of(thread), v.elements(), 0, TAPS);
+            const idx group = job / blocks, first = job % blocks * block;
+            if (first >= tiles) return;
+            const idx count = std::min(block, tiles - first);
+            tile_runs(p.grid, first, count, s.runs);
+            transform_tiles(p.grid, s.runs, p.source, group * f.depth, f.depth, s.slab, s.tiles, v.stride, v.row);
+            for (idx panel = 0; panel < layout.panels.count; panel++)
+                multiply(v, s.tiles, first, count, group, panel, ready + layout.offset(group, panel), s);
+        });
+    }
+
+    void by_panels(idx block) {
+        const auto v = TransformedTiles::of<T>(block, f.depth);
+        const idx panel_elements = ready ? 0 : layout.panel();
+        Workspace shared(v.elements() * sizeof(T), 1);
+        Workspace workspace(WinogradScratch<T>::bytes(0, panel_elements, TAPS), threads);
+        for (idx group = 0; group < f.groups; group++)
+            for (idx first = 0; first < tiles; first += block) {
+                const idx count = std::min(block, tiles - first);
+                transform_block(v, (T*)shared.of(0), first, count, group, workspace);
+                multiply_block(v, (const T*)shared.of(0), first, count, group, workspace);
             }
-            tile_of<T>(m, width)(&segment, 1, Rows<T>{rows, 0, 1}, filters + product * depths * ld, ld, out, add);
-        }
-}
+    }
 
-template <class T, int OUT>
-void finish_tiles(const WinogradConv<T>& p, const WinogradScratch<T>& s, idx block, idx channel, idx filled, int width) {
-    constexpr int L = LANES<T>;
-    for (int j = 0; j < width; j++) {
-        const idx lanes = std::min<idx>(L, filled - j * L);
-        const Vec<T> bias = p.bias ? load_part(p.bias + channel + j * L, lanes) : Vec<T>{};
-        for (const TileRun& run : s.runs) {
-            const Window window = output_window(p.grid, run, channel + j * L, lanes);
-            const idx row = window.columns * L;
-            for (idx t = 0; t < run.count; t++)
-                output_transform_2d<T, OUT>(s.products + (run.at + t) * width * L + j * L, block * width * L,
-                                            s.slab + OUT * t * L, row, L, bias);
-            if (p.activation != LINEAR) finish_row(s.slab, OUT * row, T(0), p.activation);
-            store_slab(p.dest, window, s.slab);
+    void transform_block(const TransformedTiles& v, T* to, idx first, idx count, idx group, Workspace& workspace) {
+        constexpr int L = LANES<T>;
+        const idx vectors = ceil_div<idx>(f.depth, L), pieces = ceil_div(count, WINOGRAD_SUB_BLOCK);
+        parallel_for(vectors * pieces, threads, [&](idx job, int thread) {
+            WinogradScratch<T> s(workspace.of(thread), 0, 0, TAPS);
+            const idx c = job % vectors * L, tile = job / vectors * WINOGRAD_SUB_BLOCK;
+            tile_runs(p.grid, first + tile, std::min(WINOGRAD_SUB_BLOCK, count - tile), s.runs);
+            transform_tiles(p.grid, s.runs, p.source, group * f.depth + c, std::min<idx>(L, f.depth - c), s.slab,
+                            to + tile * v.row + c, v.stride, v.row);
+        });
+    }
+
+    // A job is a panel and, where the panels are too few for the threads, a part of the tiles.
+    void multiply_block(const TransformedTiles& v, const T* from, idx first, idx count, idx group, Workspace& workspace) {
+        const idx panels = layout.panels.count, units = ceil_div<idx>(count, MR);
+        const idx parts = panels >= 2 * threads || panels % threads == 0 ? 1 : std::min(units, ceil_div<idx>(2 * threads, panels));
+        parallel_for(panels * parts, threads, [&](idx job, int thread) {
+            WinogradScratch<T> s(workspace.of(thread), 0, ready ? 0 : layout.panel(), TAPS);
+            const idx panel = job / parts, begin = units * (job % parts) / parts * MR;
+            const idx end = std::min(count, units * (job % parts + 1) / parts * MR);
+            const T* u = ready + layout.offset(group, panel);
+            if (!ready) {
+                transform_panel<T, TAPS>(f, layout, group, panel, s.taps, s.panel);
+                u = s.panel;
+            }
+            multiply(v, from + begin * v.row, first + begin, end - begin, group, panel, u, s);
+        });
+    }
+
+    // Tiles [first, first + count), transformed at `from`, by one panel, and transformed back.
+    void multiply(const TransformedTiles& v, const T* from, idx first, idx count, idx group, idx panel, const T* u,
+                  WinogradScratch<T>& s) {
+        const int width = layout.panels.width(panel);
+        const idx ld = width * LANES<T>, stride = layout.product(width), sums = odd_lines<T>(WINOGRAD_SUB_BLOCK * ld);
+        for (idx tile = 0; tile < count; tile += WINOGRAD_SUB_BLOCK) {
+            const idx block = std::min(WINOGRAD_SUB_BLOCK, count - tile);
+            for (int product = 0; product < PRODUCTS; product++)
+                for (idx d = 0; d < f.depth; d += WINOGRAD_KC)
+                    multiply_panel<T>(block, {from + product * v.stride + tile * v.row + d, v.row, 1},
+                                      u + product * stride + d * ld, std::min(WINOGRAD_KC, f.depth - d), width,
+                                      s.sums + product * sums, ld, d > 0);
+            tile_runs(p.grid, first + tile, block, s.runs);
+            finish_tiles(sums, group, panel, s);
         }
     }
-}
 
-template <class T, int TAPS>
-void run_winograd_job(const WinogradConv<T>& p, idx group, idx first, idx count, idx panel, idx panel_end,
-                      const Panels<T>& panels, idx block, idx row, WinogradScratch<T>& s) {
-    tile_runs(p.grid, first, count, s.runs);
-    transform_tiles(p.grid, s.runs, p.source, group * p.depth, p.depth, s.slab, s.tiles, block, row);
-    for (; panel < panel_end; panel++) {
-        const int width = panels.width(panel);
-        const idx column = panels.first(panel), filled = panels.filled(panel);
-        for (idx d = 0; d < p.depth; d += WINOGRAD_DEPTH) {
-            const idx depths = std::min(WINOGRAD_DEPTH, p.depth - d);
-            transform_filters<T, TAPS>(p, group, d, depths, column, filled, width, s.taps, s.filters);
-            multiply_tiles(s.tiles + d, count, block, row, s.filters, depths, width, s.products, d > 0);
+    void finish_tiles(idx stride, idx group, idx panel, const WinogradScratch<T>& s) {
+        constexpr int L = LANES<T>, OUT = 7 - TAPS;
+        const int width = layout.panels.width(panel);
+        const idx channel = group * f.columns + layout.panels.first(panel), filled = layout.panels.filled(panel);
+        for (int j = 0; j < width; j++) {
+            const idx lanes = std::min<idx>(L, filled - j * L);
+            const Vec<T> bias = p.bias ? load_part(p.bias + channel + j * L, lanes) : Vec<T>{};
+            for (const TileRun& run : s.runs) {
+                const Window window = output_window(p.grid, run, channel + j * L, lanes);
+                const idx row = window.columns * L;
+                for (idx t = 0; t < run.count; t++)
+                    output_transform_2d<T, OUT>(s.sums + (run.at + t) * width * L + j * L, stride, s.slab + OUT * t * L, row,
+                                                L, bias);
+                if (p.activation != LINEAR) finish_row(s.slab, OUT * row, T(0), p.activation);
+                store_slab(p.dest, window, s.slab);
+            }
         }
-        finish_tiles<T, 7 - TAPS>(p, s, block, group * p.columns + column, filled, width);
     }
-}
+};
 
-template <class T, int TAPS> void winograd_conv(const WinogradConv<T>& p, double flops, int threads) {
-    const Panels<T> panels(p.columns);
-    const idx tiles = p.grid.tiles(), row = padded_row<T>(p.depth), wanted = 3 * threads;
-    const idx tile_bytes = PRODUCTS * row * sizeof(T);
-    idx block = std::min<idx>(96, std::max<idx>(48, WINOGRAD_TILES_L2 / tile_bytes));
-    block = std::min(block, std::max<idx>(MR, WINOGRAD_TILES_BYTES / tile_bytes));
-    while (block > 24 && p.groups * ceil_div(tiles, block) * panels.count < wanted) block /= 2;
-    block = std::min(block / MR * MR, ceil_div<idx>(tiles, MR) * MR);
-    const idx blocks = ceil_div(tiles, block), outer = p.groups * blocks;
-    const idx parts = outer >= wanted ? 1 : std::min(panels.count, ceil_div(wanted, outer));
-    threads = useful_threads(threads, outer * parts, flops);
-    Workspace workspace(WinogradScratch<T>::bytes(block, row, TAPS * TAPS), threads);
-    parallel_for(outer * parts, threads, [&](idx job, int thread) {
-        WinogradScratch<T> scratch(workspace.of(thread), block, row, TAPS * TAPS);
-        const idx part = job % parts, first = job / parts % blocks * block, group = job / parts / blocks;
-        run_winograd_job<T, TAPS>(p, group, first, std::min(block, tiles - first), panels.count * part / parts,
-                                  panels.count * (part + 1) / parts, panels, block, row, scratch);
-    });
+template <class T, int TAPS> void winograd_conv(const WinogradConv<T>& p, const T* ready, double flops, int threads) {
+    WinogradRun<T, TAPS>(p, ready, useful_threads(threads, p.grid.tiles() * p.filters.columns, flops)).run();
 }
 
 }  // namespace fastconv

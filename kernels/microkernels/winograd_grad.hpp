@@ -82,8 +82,8 @@ void add_tiles(const WinogradGrad<T>& p, const GradPart<T>& part, idx first, idx
     for (; first < last; first += GRAD_TILES) {
         const idx count = std::min(GRAD_TILES, last - first);
         tile_runs(p.grid, first, count, s.runs);
-        transform_tiles(p.grid, s.runs, p.x, part.c, part.channels, s.slab, s.x_tiles, GRAD_TILES,
-                        WinogradGradScratch<T>::ROW);
+        transform_tiles(p.grid, s.runs, p.x, part.c, part.channels, s.slab, s.x_tiles,
+                        GRAD_TILES * WinogradGradScratch<T>::ROW, WinogradGradScratch<T>::ROW);
         transform_dy<T, 7 - TAPS>(p, part, s);
         add_products(part, count, s, sums);
     }

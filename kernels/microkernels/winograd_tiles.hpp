@@ -52,10 +52,10 @@ inline Window output_window(const TileGrid& grid, const TileRun& run, idx c, idx
 
 template <class T> constexpr idx slab_elements(idx tiles) { return POINTS * (POINTS * tiles + POINTS) * LANES<T>; }
 
-// Channels [c, c + channels) of the runs' input, transformed: v[(product * tiles + tile) * row + channel].
+// Channels [c, c + channels) of the runs' input, transformed: v[product * stride + tile * row + channel].
 template <class T>
 void transform_tiles(const TileGrid& grid, const std::vector<TileRun>& runs, const Image<const T>& x, idx c, idx channels,
-                     T* slab, T* v, idx tiles, idx row) {
+                     T* slab, T* v, idx stride, idx row) {
     constexpr int L = LANES<T>;
     for (idx lane = 0; lane < channels; lane += L)
         for (const TileRun& run : runs) {
@@ -63,7 +63,7 @@ void transform_tiles(const TileGrid& grid, const std::vector<TileRun>& runs, con
             load_slab(x, window, slab);
             for (idx t = 0; t < run.count; t++)
                 input_transform_2d<T>(slab + grid.out * t * L, window.columns * L, L, v + (run.at + t) * row + lane,
-                                      tiles * row);
+                                      stride);
         }
 }
 

@@ -1,0 +1,68 @@
+// Winograd's transformed filters: per group and column panel, [product][depth][column].
+#pragma once
+#include "filters.hpp"
+#include "winograd_products.hpp"
+#include "winograd_tiles.hpp"
+
+namespace fastconv {
+
+constexpr idx FILTER_CHUNK = 32;  // depths whose taps are gathered at a time: 9 x 32 x NR x 4 bytes = 54 KB
+
+// Filters as one of the two passes meets them.
+template <class T> struct WinogradFilters {
+    Filters<T> at;
+    idx groups, depth, columns;  // the latter two per group
+    bool flipped;                // the input gradient meets the taps in reverse
+};
+
+// The layout of the transformed filters. An even number of panels, so that two threads share them evenly.
+template <class T> struct FilterPanels {
+    Panels<T> panels;
+    idx groups, depth;
+    explicit FilterPanels(const WinogradFilters<T>& f) : panels(f.columns), groups(f.groups), depth(f.depth) {
+        if (panels.count % 2 && panels.count < panels.vectors) panels.count++;
+    }
+    idx product(int width) const { return odd_lines<T>(depth * width * LANES<T>); }  // elements from one to the next
+    idx panel() const { return PRODUCTS * product((int)ceil_div(panels.vectors, panels.count)); }
+    idx elements() const { return groups * panels.count * panel(); }
+    idx offset(idx group, idx n) const { return (group * panels.count + n) * panel(); }
+};
+
+// Depths [first, first + depths) of a panel.
+template <class T, int TAPS>
+void transform_filters(const WinogradFilters<T>& f, const FilterPanels<T>& layout, idx group, idx panel, idx first, idx depths,
+                       T* taps, T* u) {
+    constexpr int L = LANES<T>, TT = TAPS * TAPS;
+    const int width = layout.panels.width(panel);
+    const idx ld = width * L, step = f.flipped ? -ld : ld;
+    pack_filter_taps(f.at, TT, group, first, depths, layout.panels.first(panel), layout.panels.filled(panel), taps, ld);
+    for (idx d = 0; d < depths; d++)
+        for (int j = 0; j < width; j++)
+            filter_transform_2d<T, TAPS>(taps + (d * TT + (f.flipped ? TT - 1 : 0)) * ld + j * L, TAPS * step, step,
+                                         u + (first + d) * ld + j * L, layout.product(width));
+}
+
+template <class T, int TAPS>
+void transform_panel(const WinogradFilters<T>& f, const FilterPanels<T>& layout, idx group, idx panel, T* taps, T* u) {
+    for (idx d = 0; d < f.depth; d += FILTER_CHUNK)
+        transform_filters<T, TAPS>(f, layout, group, panel, d, std::min(FILTER_CHUNK, f.depth - d), taps, u);
+}
+
+template <class T> constexpr idx taps_elements(idx taps) { return taps * taps * FILTER_CHUNK * NR<T>; }
+
+// All of them, into layout.elements().
+template <class T, int TAPS>
+void transform_all_filters(const WinogradFilters<T>& f, const FilterPanels<T>& layout, T* u, int threads) {
+    const idx chunks = ceil_div(f.depth, FILTER_CHUNK), jobs = f.groups * layout.panels.count * chunks;
+    // about 100 cycles for a vector of filters, as long as 6000 flops take
+    threads = useful_threads(threads, jobs, 6e3 * f.groups * f.depth * layout.panels.vectors);
+    Workspace workspace(padded_bytes<T>(taps_elements<T>(TAPS)), threads);
+    parallel_for(jobs, threads, [&](idx job, int thread) {
+        const idx d = job % chunks * FILTER_CHUNK, panel = job / chunks % layout.panels.count;
+        const idx group = job / chunks / layout.panels.count;
+        transform_filters<T, TAPS>(f, layout, group, panel, d, std::min(FILTER_CHUNK, f.depth - d),
+                                   (T*)workspace.of(thread), u + layout.offset(group, panel));
+    });
+}
+
+}  // namespace fastconv
