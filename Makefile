@@ -47,7 +47,7 @@ bench: $(VENV)/installed ## compare the kernels on the benchmark problems
 install-test: $(VENV)/tools ## install in clean environments: sdist and wheel, editable, no OpenMP, no compiler
 	PYTHON=$(PYTHON) BIN=$(abspath $(BIN)) .ci/install-test
 
-adapters: ## test the adapters against the real hosts, in a clean environment each
+adapters: $(VENV)/installed ## test the adapters against the real hosts, with the hosts' own tests, in a clean environment
 	PYTHON=$(PYTHON) .ci/adapters
 
 coverage: $(VENV)/installed ## run the tests with Numba's JIT off and require 95% of the Python lines

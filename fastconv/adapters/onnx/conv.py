@@ -10,7 +10,7 @@ from fastconv.ops.errors import UnsupportedProblem
 
 PADDINGS = {"VALID": "valid", "SAME_UPPER": "same", "SAME_LOWER": "same_lower"}
 Ints = list[int] | None
-Pairs = list[tuple[int, int]]
+Pairs = tuple[tuple[int, int], ...]
 
 
 def conv(
@@ -34,9 +34,9 @@ def conv(
         x,
         w,
         bias,
-        stride=strides or 1,
+        stride=per_axis(strides),
         padding=padding(auto_pad, pads),
-        dilation=dilations or 1,
+        dilation=per_axis(dilations),
         groups=group,
         activation=activation,
     )
@@ -88,7 +88,12 @@ def padding(auto_pad: str, pads: Ints) -> str | int | Pairs:
     if not pads:
         return 0
     rank = len(pads) // 2
-    return list(zip(pads[:rank], pads[rank:], strict=True))
+    return tuple(zip(pads[:rank], pads[rank:], strict=True))
+
+
+def per_axis(values: Ints) -> int | tuple[int, ...]:
+    """Strides or dilations as fastconv takes them: by tuples it remembers its choices, by lists it does not."""
+    return tuple(values) if values else 1
 
 
 def halves(total: int, more_after: bool) -> tuple[int, int]:

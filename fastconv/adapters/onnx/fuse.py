@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.adapters.onnx.conv import conv
-from fastconv.adapters.onnx.elementwise import affine
+from fastconv.adapters.onnx.elementwise import affine, clip
 from fastconv.ops.arrays import Array
 from fastconv.ops.errors import UnsupportedProblem
 
@@ -107,16 +107,14 @@ class Chain:
     def _run(self, values: dict[str, Array]) -> Array:
         x, addend = values[self.nodes[0].input[0]], values.get(self.addend or "")
         low, high = self.bounds or (None, None)
-        relu = addend is None and low == 0
+        relu = addend is None and low == 0 and high is None
         (y,) = conv(None, x, self.filters, self.bias, activation="relu" if relu else None, **self.options)
         if addend is not None:
             if addend.shape != y.shape or addend.dtype != y.dtype:
                 raise UnsupportedProblem(f"Add: {addend.dtype} {addend.shape} to {y.dtype} {y.shape}")
             y += addend
-        if low is not None and not relu:
-            np.maximum(y, y.dtype.type(low), out=y)
-        if high is not None:
-            np.minimum(y, y.dtype.type(high), out=y)
+        if self.bounds and not relu:
+            clip(y, *self.bounds, out=y)
         return y
 
     def _take_bounds(self, node: Any) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 
 import fastconv as fc
 from fastconv.adapters.base import by_rank
-from fastconv.adapters.onnx.conv import Ints, padding
+from fastconv.adapters.onnx.conv import Ints, padding, per_axis
 from fastconv.ops.arrays import Array
 from fastconv.ops.errors import UnsupportedProblem
 
@@ -29,7 +29,7 @@ def max_pool(
     options = window_options(auto_pad, ceil_mode, pads, strides)
     pool = by_rank("max_pool{}d", x.ndim - 2)
     wanted = len(node.output) > 1
-    result = pool(x, kernel_shape, dilation=dilations or 1, return_argmax=wanted, **options)
+    result = pool(x, tuple(kernel_shape), dilation=per_axis(dilations), return_argmax=wanted, **options)
     if not wanted:
         return (no_nan(result),)
     y, argmax = result
@@ -53,7 +53,7 @@ def average_pool(
         raise UnsupportedProblem("AveragePool: dilations")
     options = window_options(auto_pad, ceil_mode, pads, strides)
     pool = by_rank("avg_pool{}d", x.ndim - 2)
-    y = pool(x, kernel_shape, count_include_pad=bool(count_include_pad), **options)
+    y = pool(x, tuple(kernel_shape), count_include_pad=bool(count_include_pad), **options)
     return (no_nan(y),)
 
 
@@ -72,7 +72,7 @@ def lp_pool(
     """LpPool, opsets 2 to 22: the norm of |x|, where fastconv's is of x."""
     options = window_options(auto_pad, ceil_mode, pads, strides)
     pool = by_rank("lp_pool{}d", x.ndim - 2)
-    y = pool(x if p % 2 == 0 else np.abs(x), kernel_shape, p, dilation=dilations or 1, **options)
+    y = pool(x if p % 2 == 0 else np.abs(x), tuple(kernel_shape), p, dilation=per_axis(dilations), **options)
     return (no_nan(y),)
 
 
@@ -116,7 +116,7 @@ def window_options(auto_pad: str, ceil_mode: int, pads: Ints, strides: Ints) -> 
     """The keywords that every pooling shares."""
     if auto_pad != "NOTSET" and ceil_mode:
         raise UnsupportedProblem("auto_pad with ceil_mode")
-    return {"stride": strides or 1, "padding": padding(auto_pad, pads), "ceil_mode": bool(ceil_mode)}
+    return {"stride": per_axis(strides), "padding": padding(auto_pad, pads), "ceil_mode": bool(ceil_mode)}
 
 
 def no_nan(y: Array) -> Array:
