@@ -1,4 +1,4 @@
-"""pytest plugin that runs a host's own tests on fastconv: `pytest -p on_fastconv --adapter nengo --reached 9 ...`.
+"""pytest plugin for a host's own tests on fastconv: `pytest -p on_fastconv --adapter nengo --reached 9 ...`.
 
 Equal results by the host's own code must not pass for a success: the run fails where fewer than `--reached`
 tests called fastconv.

@@ -1,7 +1,7 @@
 """ONNX's own backend tests on fastconv's backend; `.ci/adapters` runs them.
 
-Left out is what the reference evaluator of onnx 1.23 fails too: random numbers without a common generator, and
-operators or types that it does not implement.
+Left out is what the reference evaluator of onnx 1.23 fails too: random numbers without a common generator,
+and operators or types that it does not implement.
 """
 
 import warnings

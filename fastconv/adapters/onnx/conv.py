@@ -92,7 +92,7 @@ def padding(auto_pad: str, pads: Ints) -> str | int | Pairs:
 
 
 def per_axis(values: Ints) -> int | tuple[int, ...]:
-    """Strides or dilations as fastconv takes them: by tuples it remembers its choices, by lists it does not."""
+    """Strides or dilations as tuples, by which fastconv remembers its choices (by lists it does not)."""
     return tuple(values) if values else 1
 
 

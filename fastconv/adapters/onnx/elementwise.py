@@ -17,7 +17,7 @@ def relu(node: Any, x: Array) -> tuple[Array]:
 
 
 def clip(x: Array, low: float | None, high: float | None, out: Array | None = None) -> Array:
-    """x within [low, high]; NumPy's loop for both ends is vectorized, maximum's with a scalar (2.4) is not."""
+    """x within [low, high]. NumPy 2.4 vectorizes this, but not maximum and minimum with a scalar."""
     low, high = (-np.inf if low is None else low), (np.inf if high is None else high)
     return np.clip(x, x.dtype.type(low), x.dtype.type(high), out=out)
 
