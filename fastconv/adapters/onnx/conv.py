@@ -74,9 +74,16 @@ def conv_transpose(
         whole = [(i - 1) * s + (f - 1) * d + 1 + more for i, f, s, d, more in spans]
         surplus = [full - wanted for full, wanted in zip(whole, output_shape[-rank:], strict=True)]
         extra = [more + max(0, -left) for more, left in zip(extra, surplus, strict=True)]
-        cut = [halves(max(0, left), more_after=auto_pad == "SAME_UPPER") for left in surplus]
+        cut = tuple(halves(max(0, left), more_after=auto_pad == "SAME_UPPER") for left in surplus)
     y: Array = function(
-        x, w, bias, stride=stride, padding=cut, output_padding=extra, dilation=dilation, groups=group
+        x,
+        w,
+        bias,
+        stride=per_axis(stride),
+        padding=cut,
+        output_padding=tuple(extra),
+        dilation=per_axis(dilation),
+        groups=group,
     )
     return (y,)
 
