@@ -2,10 +2,10 @@
 //
 //   (pixels, taps x depth) @ (taps x depth, columns) -> (pixels, columns)
 //
-// Filters are packed once a call (packed_filters.hpp). A job is a block of pixels and of column panels: for each
-// KC-deep part of the filters, which stay in L2, it takes its pixels tile by tile and each tile through all panels,
-// so that the pixels come from L1 and the results are written in the order of memory. A tap outside the source
-// reads a row of zeros instead.
+// A job is a block of pixels and of column panels: for each KC-deep part of the filters, which stay in L2, it takes
+// its pixels tile by tile and each tile through all panels, so that the pixels come from L1 and the results are
+// written in the order of memory. Filters that several jobs share are packed once a call (packed_filters.hpp),
+// others by their job. A tap outside the source reads a row of zeros instead.
 #pragma once
 #include "epilogue.hpp"
 #include "packed_filters.hpp"
@@ -16,8 +16,8 @@
 
 namespace fastconv {
 
-// A job's pixels: 24 tiles for each time its filters come from L3 to L2.
-constexpr idx PIXELS_LAST = 192;
+// A job's pixels: 32 tiles for each time its filters come from L3 to L2.
+constexpr idx PIXELS_LAST = 256;
 // The filters of a job at one depth block: a quarter of L2, beside the pixels and results that stream by.
 constexpr idx PANEL_BYTES_LAST = 256 << 10;
 
@@ -33,9 +33,8 @@ template <class T> struct ChannelsLast {
 
 // What a tile reads at one depth block.
 struct LastBlock {
-    std::vector<idx> offset;       // of each run from the pixel, in elements
-    std::vector<Segment> per_run;  // for tiles that touch the border: the displacement is in the pointers
-    std::vector<Segment> merged;   // for tiles inside: runs that follow each other in memory joined
+    std::vector<idx> offset;      // of each run from the pixel, in elements
+    std::vector<Segment> merged;  // for tiles inside: runs that follow each other in memory joined
 };
 
 template <class T> LastBlock last_block(const View& v, const ChannelsLast<T>& p, const DepthBlock& b) {
@@ -45,7 +44,6 @@ template <class T> LastBlock last_block(const View& v, const ChannelsLast<T>& p,
                        v.axis[2].offset[r.w];
         const idx offset = at * p.source_channels + r.depth;
         block.offset.push_back(offset);
-        block.per_run.push_back({r.length, 0, r.at});
         std::vector<Segment>& merged = block.merged;
         if (!merged.empty() && merged.back().a + merged.back().length == offset)
             merged.back().length += r.length;
@@ -87,27 +85,53 @@ void locate_pixels(const View& v, const ChannelsLast<T>& p, idx group, idx first
     }
 }
 
-// Pointers of a tile that meets the border, a row of MR for each run: the run's pixel, or zeros outside.
+// A tile that meets the border: the runs that some of its pixels have, and for each a row of MR pointers to the
+// pixels, or to zeros outside.
 template <class T>
-void border_pointers(const View& v, const DepthBlock& b, const LastBlock& block, const PixelBlock<T>& pixels, idx q, int m,
-                     const T* zeros, const T** pointers) {
+void border_runs(const View& v, const DepthBlock& b, const LastBlock& block, const PixelBlock<T>& pixels, idx q, int m,
+                 const T* zeros, std::vector<Segment>& segments, const T** pointers) {
+    segments.clear();
     for (size_t r = 0; r < b.runs.size(); r++) {
         const idx tap[3] = {b.runs[r].d, b.runs[r].h, b.runs[r].w};
+        bool any = false;
         for (int i = 0; i < m; i++) {
             bool inside = true;
             for (int a = 0; a < 3; a++) {
                 idx s = pixels.at[q + i][a] * v.axis[a].step + v.axis[a].offset[tap[a]];
                 inside = inside && s >= 0 && s < v.axis[a].size;
             }
-            pointers[r * MR + i] = inside ? pixels.source[q + i] + block.offset[r] : zeros;
+            pointers[i] = inside ? pixels.source[q + i] + block.offset[r] : zeros;
+            any = any || inside;
         }
+        if (!any) continue;
+        segments.push_back({b.runs[r].length, 0, b.runs[r].at});
+        pointers += MR;
     }
+}
+
+// How a view's pixels are cut into tiles: MR at a time, or by rows where they meet a border and divide well, so that
+// a whole tile lacks the taps above or below the source and need not multiply by zeros.
+struct Tiling {
+    idx unit, tile;  // blocks of pixels are multiples of `unit`, which tiles of `tile` cover
+    int filled(idx q, idx pixels) const { return (int)std::min(std::min(tile, unit - q % unit), pixels - q); }
+};
+
+inline Tiling tiling(const View& v, idx block) {
+    const idx width = v.axis[2].out, tile = ceil_div(width, std::max<idx>(1, ceil_div(width, (idx)MR)));
+    bool border = false;
+    for (const Axis& x : v.axis) {
+        idx lo, hi;
+        x.inside_all(&lo, &hi);
+        border = border || lo > 0 || hi < x.out;
+    }
+    return border && tile >= MR - 2 && width <= block ? Tiling{width, tile} : Tiling{MR, MR};
 }
 
 // One view with its filters.
 template <class T> struct LastView {
     const View* view;
     PackedFilters<T> filters;
+    Tiling tiling;
     std::vector<LastBlock> blocks;
 };
 
@@ -118,11 +142,16 @@ struct LastJob {
 template <class T> struct LastScratch {
     const T** pointers;
     PixelBlock<T>* pixels;
-    static idx bytes(idx runs) { return padded_bytes<T*>(runs * MR + MR) + padded_bytes<PixelBlock<T>>(1); }
-    LastScratch(char* memory, idx runs) {
+    T* filters;  // a depth block of a job's panels, where it packs them itself
+    std::vector<Segment> segments;
+    static idx bytes(idx runs, idx filters) {
+        return padded_bytes<T*>(runs * MR) + padded_bytes<PixelBlock<T>>(1) + padded_bytes<T>(filters);
+    }
+    LastScratch(char* memory, idx runs, idx filter_count) {
         Arena arena(memory);
-        pointers = arena.take<const T*>(runs * MR + MR);
+        pointers = arena.take<const T*>(runs * MR);
         pixels = arena.take<PixelBlock<T>>(1);
+        filters = arena.take<T>(filter_count);
     }
 };
 
@@ -133,10 +162,10 @@ template <class T> inline void prefetch_pixels(const ChannelsLast<T>& p, const P
         for (idx c = 0; c < length; c += 64 / sizeof(T)) __builtin_prefetch(block.source[i] + c);
 }
 
-// The pixels [q, q + m) of a job through all its panels, at depth block b.
+// The pixels [q, q + m) of a job through all its panels, which start at `filters`, at depth block b.
 template <class T>
-void run_last_tile(const LastView<T>& v, const LastJob& job, size_t b, idx q, int m,
-                   const T* zeros, LastScratch<T>& s) {
+void run_last_tile(const LastView<T>& v, const LastJob& job, size_t b, const T* filters, idx q, int m, const T* zeros,
+                   LastScratch<T>& s) {
     const PixelBlock<T>& pixels = *s.pixels;
     const DepthBlock& depth = v.filters.blocks[b];
     const LastBlock& block = v.blocks[b];
@@ -146,16 +175,17 @@ void run_last_tile(const LastView<T>& v, const LastJob& job, size_t b, idx q, in
     if (inside)
         rows.pointers = pixels.source + q;
     else
-        border_pointers(*v.view, depth, block, pixels, q, m, zeros, s.pointers);
-    const std::vector<Segment>& segments = inside ? block.merged : block.per_run;
+        border_runs(*v.view, depth, block, pixels, q, m, zeros, s.segments, s.pointers);
+    const std::vector<Segment>& segments = inside ? block.merged : s.segments;
     const Panels<T>& panels = v.filters.panels;
     for (idx panel = job.panel; panel < job.panel + job.panels; panel++) {
         const idx column = panels.first(panel), filled = panels.filled(panel);
         const int width = panels.width(panel);
+        const T* from = filters + depth.length * (column - panels.first(job.panel));
         T* c[MR];
         for (int i = 0; i < m; i++) c[i] = pixels.dest[q + i] + column;
-        part_tile_of<T>(m, width)(segments.data(), (idx)segments.size(), rows, v.filters.panel(job.group, b, panel),
-                                  width * LANES<T>, c, b > 0, (int)(filled - (width - 1) * LANES<T>));
+        part_tile_of<T>(m, width)(segments.data(), (idx)segments.size(), rows, from, width * LANES<T>, c, b > 0,
+                                  (int)(filled - (width - 1) * LANES<T>));
     }
 }
 
@@ -167,14 +197,19 @@ void run_last_job(const ChannelsLast<T>& p, const LastView<T>& v, const LastJob&
     const idx columns = std::min(p.columns, panels.first(job.panel + job.panels - 1) + NR<T>) - column;
     const T* bias = p.bias ? p.bias + job.group * p.columns + column : nullptr;
     const size_t blocks = v.blocks.size();
-    for (size_t b = 0; b < blocks; b++)
-        for (idx q = 0; q < job.pixels; q += MR) {
-            const int m = (int)std::min<idx>(MR, job.pixels - q);
+    for (size_t b = 0; b < blocks; b++) {
+        const T* filters = v.filters.memory ? v.filters.at(job.group, b, job.panel) : s.filters;
+        if (!v.filters.memory)
+            for (idx panel = job.panel; panel < job.panel + job.panels; panel++)
+                v.filters.pack_panel(job.group, b, panel, s.filters + v.filters.blocks[b].length * (panels.first(panel) - column));
+        for (idx q = 0, m; q < job.pixels; q += m) {
+            m = v.tiling.filled(q, job.pixels);
             if (b == 0) prefetch_pixels(p, *s.pixels, q + MR, job.pixels);
-            run_last_tile(v, job, b, q, m, zeros, s);
+            run_last_tile(v, job, b, filters, q, (int)m, zeros, s);
             if (b == blocks - 1 && (bias || p.activation != LINEAR))
-                for (int i = 0; i < m; i++) finish_pixel(s.pixels->dest[q + i] + column, columns, bias, p.activation);
+                for (idx i = 0; i < m; i++) finish_pixel(s.pixels->dest[q + i] + column, columns, bias, p.activation);
         }
+    }
 }
 
 // A view without taps (strides beyond the window): its positions of the input gradient are zero.
@@ -185,15 +220,16 @@ template <class T> void clear_last_job(const ChannelsLast<T>& p, const View& v, 
 
 // Pixels a job and panels a job: filters of a depth block fit their part of L2, and every thread has several jobs.
 template <class T>
-void split_last(idx pixels, idx groups, const PackedFilters<T>& f, int threads, idx* per_job, idx* panels_per_job) {
-    const idx wanted = 3 * threads, fit = PANEL_BYTES_LAST / (f.kc * NR<T> * (idx)sizeof(T));
-    *panels_per_job = std::max<idx>(1, ceil_div(f.panels.count, ceil_div(f.panels.count, std::max<idx>(1, fit))));
-    const idx column_jobs = groups * ceil_div(f.panels.count, *panels_per_job);
-    idx block = PIXELS_LAST;
-    while (block > 6 * MR && column_jobs * ceil_div(pixels, block) < wanted) block = (block / 2 + MR - 1) / MR * MR;
-    *per_job = block;
-    const idx jobs = groups * ceil_div(pixels, block);
-    if (jobs < wanted) *panels_per_job = std::min(*panels_per_job, ceil_div(f.panels.count, ceil_div(wanted, jobs)));
+void split_last(idx pixels, idx groups, const LastView<T>& v, int threads, idx* per_job, idx* panels_per_job) {
+    const idx wanted = 3 * threads, panels = v.filters.panels.count, unit = v.tiling.unit;
+    const idx fit = std::max<idx>(1, PANEL_BYTES_LAST / (v.filters.kc * NR<T> * (idx)sizeof(T)));
+    *panels_per_job = ceil_div(panels, ceil_div(panels, fit));
+    const idx column_jobs = groups * ceil_div(panels, *panels_per_job), most = PIXELS_LAST / unit;
+    idx units = ceil_div(ceil_div(pixels, unit), std::max<idx>(1, ceil_div(pixels, most * unit)));
+    while (units * unit > 6 * MR && units > 1 && column_jobs * ceil_div(pixels, units * unit) < wanted) units = ceil_div<idx>(units, 2);
+    *per_job = units * unit;
+    const idx jobs = groups * ceil_div(pixels, *per_job);
+    if (jobs < wanted) *panels_per_job = std::min(*panels_per_job, ceil_div(panels, ceil_div(wanted, jobs)));
 }
 
 template <class T>
@@ -203,10 +239,10 @@ void gather_channels_last(const Geometry& g, const std::vector<View>& views, con
     threads = useful_threads(threads, p.images * p.groups * views[0].positions(), flops);
     std::vector<LastView<T>> lasts;
     std::vector<LastJob> jobs;
-    idx longest = 1, runs = 1;
+    idx longest = 1, runs = 1, own_filters = 0;
     for (size_t i = 0; i < views.size(); i++) {
         const View& v = views[i];
-        lasts.push_back({&v, PackedFilters<T>(g, v, filters, p.groups, p.depth, p.columns), {}});
+        lasts.push_back({&v, PackedFilters<T>(g, v, filters, p.groups, p.depth, p.columns), tiling(v, PIXELS_LAST), {}});
         for (const DepthBlock& b : lasts[i].filters.blocks) {
             lasts[i].blocks.push_back(last_block(v, p, b));
             longest = std::max(longest, b.length);
@@ -215,19 +251,23 @@ void gather_channels_last(const Geometry& g, const std::vector<View>& views, con
         const idx pixels = p.images * v.positions();
         const Panels<T>& panels = lasts[i].filters.panels;
         idx per_job, panels_per_job;
-        split_last(pixels, p.groups, lasts[i].filters, threads, &per_job, &panels_per_job);
-        if (v.taps() == 0) panels_per_job = panels.count;
+        split_last(pixels, p.groups, lasts[i], threads, &per_job, &panels_per_job);
+        if (v.taps() == 0)
+            panels_per_job = panels.count;
+        else if (pixels > per_job)
+            lasts[i].filters.pack(threads);
+        else
+            own_filters = std::max(own_filters, lasts[i].filters.kc * panels_per_job * NR<T>);
         for (idx group = 0; group < p.groups; group++)
             for (idx q = 0; q < pixels; q += per_job)
                 for (idx panel = 0; panel < panels.count; panel += panels_per_job)
                     jobs.push_back({(idx)i, group, q, std::min(per_job, pixels - q), panel,
                                     std::min(panels_per_job, panels.count - panel)});
     }
-    for (LastView<T>& last : lasts) last.filters.pack(threads);
-    Workspace workspace(LastScratch<T>::bytes(runs), threads);
+    Workspace workspace(LastScratch<T>::bytes(runs, own_filters), threads);
     const std::vector<T> zeros(longest, T(0));
     parallel_for((idx)jobs.size(), threads, [&](idx job, int thread) {
-        LastScratch<T> scratch(workspace.of(thread), runs);
+        LastScratch<T> scratch(workspace.of(thread), runs, own_filters);
         const LastView<T>& v = lasts[jobs[job].view];
         if (v.view->taps() == 0)
             clear_last_job(p, *v.view, jobs[job], *scratch.pixels);

@@ -64,24 +64,25 @@ template <class T> struct PackedFilters {
 
     idx row() const { return panels.vectors * LANES<T>; }
     idx depth() const { return blocks.back().first + blocks.back().length; }
-    const T* panel(idx group, size_t block, idx panel) const {
+    // Where panels from `panel` on of a block start.
+    T* at(idx group, size_t block, idx panel) const {
         const DepthBlock& b = blocks[block];
-        return (const T*)memory->of(0) + (group * depth() + b.first) * row() + b.length * panels.first(panel);
+        return (T*)memory->of(0) + (group * depth() + b.first) * row() + b.length * panels.first(panel);
     }
-    void pack(int threads);
-};
-
-template <class T> void PackedFilters<T>::pack(int threads) {
-    memory.reset(new Workspace(groups * depth() * row() * sizeof(T), 1));
-    const idx count = (idx)blocks.size();
-    parallel_for(groups * count * panels.count, threads, [&](idx job, int) {
-        const idx panel = job % panels.count, block = job / panels.count % count, group = job / panels.count / count;
+    void pack_panel(idx group, size_t block, idx panel, T* to) const {
         const idx ld = panels.width(panel) * LANES<T>;
-        T* to = const_cast<T*>(this->panel(group, block, panel));
         for (const TapRun& r : blocks[block].runs)
             pack_filter_panel(filters, group, r.filter_tap, r.depth, r.length, panels.first(panel), panels.filled(panel),
                               to + r.at * ld, ld);
-    });
-}
+    }
+    void pack(int threads) {
+        memory.reset(new Workspace(groups * depth() * row() * sizeof(T), 1));
+        const idx count = (idx)blocks.size();
+        parallel_for(groups * count * panels.count, threads, [&](idx job, int) {
+            const idx panel = job % panels.count, block = job / panels.count % count, group = job / panels.count / count;
+            pack_panel(group, block, panel, at(group, block, panel));
+        });
+    }
+};
 
 }  // namespace fastconv
