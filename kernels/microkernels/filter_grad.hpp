@@ -15,8 +15,10 @@
 
 namespace fastconv {
 
-// Depth of a block: the 512 x NR panel (96 KB) and its part of x stay in L2; sums of 512 keep rounding small.
+// Depth of a block; sums of 512 keep rounding small. Its panels (up to 288 KB of dy) and the part of x that meets
+// them stay in L2.
 constexpr idx PIXELS_GRAD = 512;
+constexpr idx PANELS_GRAD = 3;
 // Up to this size each thread sums its share of the pixels into a gradient of its own; beyond, outputs are split.
 constexpr idx PRIVATE_GRAD_BYTES = 1 << 20;
 
@@ -72,7 +74,7 @@ void pack_dy(const FilterGrad<T>& p, const std::vector<PixelRun>& runs, idx k, i
         const T* from = p.dy + r.image * p.dy_image + pixel * p.dy_pixel + k * p.dy_channel;
         T* to = panel + r.at * ld;
         if (p.dy_channel == 1)
-            for (idx i = 0; i < r.length; i++) copy_run(to + i * ld, from + i * p.dy_pixel, columns);
+            copy_rows(from, p.dy_pixel, r.length, columns, to, ld);
         else
             transpose(from, p.dy_channel, columns, r.length, to, ld);
         if (columns < ld)
@@ -110,16 +112,16 @@ template <class T> std::vector<GradRows> grad_rows(const FilterGrad<T>& p) {
 }
 
 template <class T> struct GradScratch {
-    T *panel, *temp, *rows;
+    T *panels, *rows;
     std::vector<PixelRun> runs;
     std::vector<Segment> segments;
     static idx bytes() {
-        return padded_bytes<T>(PIXELS_GRAD * NR<T>) + padded_bytes<T>(MR * NR<T>) + padded_bytes<T>(PIXELS_GRAD * GRAD_ROWS);
+        return padded_bytes<T>(PANELS_GRAD * PIXELS_GRAD * NR<T>) + padded_bytes<T>(PIXELS_GRAD * GRAD_ROWS);
     }
+    T* panel(idx i) const { return panels + i * PIXELS_GRAD * NR<T>; }
     explicit GradScratch(char* memory) {
         Arena arena(memory);
-        panel = arena.take<T>(PIXELS_GRAD * NR<T>);
-        temp = arena.take<T>(MR * NR<T>);
+        panels = arena.take<T>(PANELS_GRAD * PIXELS_GRAD * NR<T>);
         rows = arena.take<T>(PIXELS_GRAD * GRAD_ROWS);
     }
 };
@@ -136,50 +138,54 @@ template <class T>
 void pack_rows(const T* x, idx step, idx count, std::vector<Segment>& segments, T* to) {
     idx at = 0;
     for (Segment& s : segments) {
-        for (idx i = 0; i < s.length; i++) copy_run(to + at + i * GRAD_ROWS, x + s.a + i * step, count);
+        copy_rows(x + s.a, step, s.length, count, to + at, GRAD_ROWS);
         s.a = at;
         at += s.length * GRAD_ROWS;
     }
 }
 
-// Adds pixels [first, last) of one group to rows [begin, end) of columns `panel` in dw, and to db where `bias`.
+// Channels [r.c, r.c + r.count) of one tap against all panels of a block: dw += x @ dy.
 template <class T>
-void add_filter_grad(const FilterGrad<T>& p, idx group, const Panels<T>& panels, idx panel, const GradRows* begin,
-                     const GradRows* end, idx first, idx last, T* dw, T* db, GradScratch<T>& s) {
+void add_grad_rows(const FilterGrad<T>& p, idx group, const Panels<T>& panels, idx panel, idx panel_count, const GradRows& r,
+                   T* dw, GradScratch<T>& s) {
     constexpr int L = LANES<T>;
-    const idx filled = panels.filled(panel), column = group * p.g->k_group() + panels.first(panel);
-    const int width = panels.width(panel);
-    const bool whole = filled == width * L;
+    tap_segments(p, r.tap, s.runs, s.segments);
+    if (s.segments.empty()) return;
+    const T* x = p.x + (group * p.g->c_group() + r.c) * p.x_channel;
+    idx step = p.view->axis[2].step * p.x_pixel;
+    if (rows_conflict(p)) {
+        pack_rows(x, step, r.count, s.segments, s.rows);
+        x = s.rows, step = GRAD_ROWS;
+    }
+    for (idx c = 0; c < r.count; c += MR) {
+        const int m = (int)std::min<idx>(MR, r.count - c);
+        const T* rows[MR];
+        for (int i = 0; i < m; i++) rows[i] = x + (c + i) * p.x_channel;
+        for (idx j = panel; j < panel + panel_count; j++) {
+            const int width = panels.width(j), lanes = (int)(panels.filled(j) - (width - 1) * L);
+            T* out[MR];
+            for (int i = 0; i < m; i++)
+                out[i] = dw + (r.filter_tap * p.g->c_group() + r.c + c + i) * p.g->k + group * p.g->k_group() + panels.first(j);
+            part_tile_of<T>(m, width)(s.segments.data(), (idx)s.segments.size(), Rows<T>{rows, 0, step},
+                                      s.panel(j - panel), width * L, out, true, lanes);
+        }
+    }
+}
+
+// Adds pixels [first, last) of one group to rows [begin, end) of some column panels in dw, and to db.
+template <class T>
+void add_filter_grad(const FilterGrad<T>& p, idx group, const Panels<T>& panels, idx panel, idx panel_count,
+                     const GradRows* begin, const GradRows* end, idx first, idx last, T* dw, T* db, GradScratch<T>& s) {
     for (idx q = first; q < last; q += PIXELS_GRAD) {
         const idx q_end = std::min(last, q + PIXELS_GRAD);
         pixel_runs(*p.view, q, q_end, s.runs);
-        pack_dy(p, s.runs, column, filled, s.panel, width * L);
-        if (db) add_columns(s.panel, q_end - q, width * L, filled, db + column);
-        for (const GradRows* r = begin; r < end; r++) {
-            tap_segments(p, r->tap, s.runs, s.segments);
-            if (s.segments.empty()) continue;
-            const T* x = p.x + (group * p.g->c_group() + r->c) * p.x_channel;
-            idx step = p.view->axis[2].step * p.x_pixel;
-            if (rows_conflict(p)) {
-                pack_rows(x, step, r->count, s.segments, s.rows);
-                x = s.rows, step = GRAD_ROWS;
-            }
-            for (idx c = r->c; c < r->c + r->count; c += MR) {
-                const int m = (int)std::min<idx>(MR, r->c + r->count - c);
-                const T* rows[MR];
-                T* out[MR];
-                T* to = dw + (r->filter_tap * p.g->c_group() + c) * p.g->k + column;
-                for (int i = 0; i < m; i++) {
-                    rows[i] = x + (c - r->c + i) * p.x_channel;
-                    out[i] = whole ? to + i * p.g->k : s.temp + i * NR<T>;
-                    if (!whole) copy_run(out[i], to + i * p.g->k, filled);
-                }
-                tile_of<T>(m, width)(s.segments.data(), (idx)s.segments.size(),
-                                     Rows<T>{rows, 0, step}, s.panel, width * L, out, true);
-                if (!whole)
-                    for (int i = 0; i < m; i++) copy_run(to + i * p.g->k, out[i], filled);
-            }
+        for (idx j = panel; j < panel + panel_count; j++) {
+            const idx filled = panels.filled(j), column = group * p.g->k_group() + panels.first(j);
+            const idx ld = panels.width(j) * LANES<T>;
+            pack_dy(p, s.runs, column, filled, s.panel(j - panel), ld);
+            if (db) add_columns(s.panel(j - panel), q_end - q, ld, filled, db + column);
         }
+        for (const GradRows* r = begin; r < end; r++) add_grad_rows(p, group, panels, panel, panel_count, *r, dw, s);
     }
 }
 
@@ -197,9 +203,9 @@ template <class T> void filter_grad_by_pixels(const FilterGrad<T>& p, const Pane
         parts[thread] = dw;
         idx first = pixels * thread / count, last = pixels * (thread + 1) / count;
         for (idx group = 0; group < p.g->groups; group++)
-            for (idx panel = 0; panel < panels.count; panel++)
-                add_filter_grad(p, group, panels, panel, rows.data(), rows.data() + rows.size(), first, last, dw, db,
-                                scratch);
+            for (idx panel = 0; panel < panels.count; panel += PANELS_GRAD)
+                add_filter_grad(p, group, panels, panel, std::min(PANELS_GRAD, panels.count - panel), rows.data(),
+                                rows.data() + rows.size(), first, last, dw, db, scratch);
     });
     for (idx i = 0; i < size; i++) {
         T sum = 0;
@@ -214,17 +220,20 @@ template <class T> void filter_grad_by_pixels(const FilterGrad<T>& p, const Pane
     }
 }
 
-// A job owns some rows of one column panel and sums all pixels.
+// A job owns some rows of some column panels and sums all pixels.
 template <class T> void filter_grad_by_outputs(const FilterGrad<T>& p, const Panels<T>& panels, int threads) {
     const std::vector<GradRows> rows = grad_rows(p);
-    const idx outer = p.g->groups * panels.count, parts = std::min<idx>(rows.size(), ceil_div<idx>(6 * threads, outer));
+    const idx parts_of_columns = ceil_div(panels.count, PANELS_GRAD);
+    const idx outer = p.g->groups * parts_of_columns, parts = std::min<idx>(rows.size(), ceil_div<idx>(6 * threads, outer));
     Workspace workspace(GradScratch<T>::bytes(), threads);
     std::fill(p.dw, p.dw + p.g->taps() * p.g->c_group() * p.g->k, T(0));
     if (p.db) std::fill(p.db, p.db + p.g->k, T(0));
     parallel_for(outer * parts, threads, [&](idx job, int thread) {
         GradScratch<T> scratch(workspace.of(thread));
-        const idx part = job % parts, panel = job / parts % panels.count, group = job / parts / panels.count;
-        add_filter_grad(p, group, panels, panel, rows.data() + rows.size() * part / parts,
+        const idx part = job % parts, columns = job / parts % parts_of_columns, group = job / parts / parts_of_columns;
+        const idx panel = panels.count * columns / parts_of_columns;
+        const idx panel_end = panels.count * (columns + 1) / parts_of_columns;
+        add_filter_grad(p, group, panels, panel, panel_end - panel, rows.data() + rows.size() * part / parts,
                         rows.data() + rows.size() * (part + 1) / parts, 0, p.g->n * p.g->out_pixels(), p.dw,
                         part == 0 ? p.db : nullptr, scratch);
     });

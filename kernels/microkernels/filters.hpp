@@ -29,10 +29,7 @@ inline void pack_filter_panel(const Filters<T>& f, idx group, idx tap, idx depth
     const T* w = f.at + group * f.group_stride + tap * f.tap_stride + depth0 * f.depth_stride +
                  column0 * f.column_stride;
     if (f.column_stride == 1)
-        for (idx d = 0; d < depths; d++) {  // rows are too far apart for the hardware prefetchers
-            for (idx j = 0; j < columns; j += LANES<T>) __builtin_prefetch(w + (d + 12) * f.depth_stride + j);
-            copy_run(panel + d * ld, w + d * f.depth_stride, columns);
-        }
+        copy_rows(w, f.depth_stride, depths, columns, panel, ld);
     else if (f.depth_stride == 1)
         transpose(w, f.column_stride, columns, depths, panel, ld);
     else
