@@ -22,6 +22,7 @@ from fastconv.nn.losses import mean_squared_error, softmax_cross_entropy
 from fastconv.nn.model import Sequential
 from fastconv.nn.norm import BatchNorm2d, LocalResponseNorm
 from fastconv.nn.optim import SGD, Adam, Optimizer, cosine, one_cycle, steps
+from fastconv.nn.training import Trainer
 
 __all__ = [
     "SGD",
@@ -46,6 +47,7 @@ __all__ = [
     "Softmax",
     "Step",
     "Tanh",
+    "Trainer",
     "compose",
     "cosine",
     "leaky_relu",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,21 +19,27 @@ def tensors(layer: Layer) -> dict[str, Array]:
     return {f"{kind}/{name}": a for kind in ("params", "buffers") for name, a in getattr(layer, kind).items()}
 
 
-def save(path: str | Path, layer: Layer) -> None:
-    """Write to a temporary file beside `path`, then rename: a crash leaves the old checkpoint whole."""
+def save(path: str | Path, layer: Layer, more: Mapping[str, Array] | None = None) -> None:
+    """Write the layer's tensors, and what else is given under names of other kinds.
+
+    To a temporary file beside `path`, which is then renamed: a crash leaves the old checkpoint whole.
+    """
     path = Path(path)
     part = path.with_name(path.name + f".{os.getpid()}.part")
     try:
         with open(part, "wb") as file:
-            np.savez(file, **tensors(layer))  # type: ignore[arg-type]
+            np.savez(file, **tensors(layer), **(more or {}))  # type: ignore[arg-type]
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 
 
-def load(path: str | Path, layer: Layer) -> None:
-    """Read into the layer's own arrays, after every name and shape has been compared."""
-    found, wanted = read_npz("load", path, "an .npz file that save() wrote"), tensors(layer)
+def load(path: str | Path, layer: Layer) -> dict[str, Array]:
+    """Read into the layer's own arrays, after every name and shape has been compared; returns the rest."""
+    everything, wanted = read_npz("load", path, "an .npz file that save() wrote"), tensors(layer)
+    found = {name: a for name, a in everything.items() if name.startswith(("params/", "buffers/"))}
+    if not found and wanted:
+        bad_value("load", f"{path} holds no parameters", "it must be an .npz file that save() wrote")
     for name in sorted(found.keys() ^ wanted.keys()):
         where = "only in the file" if name in found else "only in the net"
         bad_value(
@@ -49,6 +56,7 @@ def load(path: str | Path, layer: Layer) -> None:
             )
     for name, a in wanted.items():
         a[...] = found[name]
+    return {name: a for name, a in everything.items() if name not in found}
 
 
 def read_npz(op: str, path: str | Path, needed: str) -> dict[str, Array]:

@@ -17,7 +17,7 @@ from fastconv.nn.layers import Conv2d
 from fastconv.nn.losses import Loss, softmax_cross_entropy
 from fastconv.nn.optim import Optimizer, Schedule
 from fastconv.nn.summary import Summary, summarize
-from fastconv.nn.training import History, OnEpoch, batches, checked_pair, fit
+from fastconv.nn.training import History, OnEpoch, Trainer, batches, checked_pair
 from fastconv.ops.arrays import FLOAT32, Array
 from fastconv.ops.errors import bad_type, bad_value, shown
 from fastconv.ops.parse import parse_int
@@ -160,7 +160,7 @@ class Sequential(Container):
         FloatingPointError
             Where the loss becomes NaN or infinite.
         """
-        return fit(
+        return Trainer(
             self,
             x,
             y,
@@ -175,7 +175,7 @@ class Sequential(Container):
             loss=loss,
             sample_weight=sample_weight,
             on_epoch=on_epoch,
-        )
+        ).run()
 
     @property
     def dtype(self) -> np.dtype[Any]:

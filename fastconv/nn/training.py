@@ -1,9 +1,10 @@
-"""The training loop: shuffled mini-batches, a schedule, a history."""
+"""The training loop: shuffled mini-batches, a schedule, a history; stoppable between any two steps."""
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,102 +26,196 @@ History = dict[str, list[float]]
 OnEpoch = Callable[[History], Any]
 
 
-def fit(
-    net: Sequential,
-    x: Array,
-    y: Array,
-    *,
-    epochs: int,
-    batch_size: int,
-    optimizer: Optimizer | None,
-    validation_data: tuple[Array, Array] | None,
-    augment: Augment | None,
-    seed: Seed,
-    progress: bool,
-    schedule: Schedule | None,
-    loss: Loss,
-    sample_weight: Array | None,
-    on_epoch: OnEpoch | None,
-) -> History:
-    """See `Sequential.fit`."""
-    x, y = checked_data("fit", net, x, y, loss)
-    if validation_data is not None:
-        validation_data = checked_validation(net, validation_data, loss)
-    epochs, batch_size = parse_int("fit", "epochs", epochs, 1), parse_int("fit", "batch_size", batch_size, 1)
-    optimizer = Adam() if optimizer is None else optimizer
-    if not isinstance(optimizer, Optimizer):
-        bad_type(
-            "fit", f"optimizer is {shown(optimizer)}", "it must be an optimizer such as fastconv.Adam(1e-3)"
+class Trainer:
+    """One training of a net: `run` does it, or goes on with it.
+
+    Between two steps it can be stopped (by `stop`, from `on_epoch`, a signal handler or another thread),
+    written down (`state`) and taken up again, in another process too: `restore` on a Trainer of the same
+    arguments, and a net with the parameters of that moment. The result is the same, bit for bit, as without
+    the interruption, on as many threads.
+
+    Parameters
+    ----------
+    net : Sequential
+    x, y, epochs, batch_size, ...
+        As in `Sequential.fit`, which is `Trainer(...).run()`.
+
+    Attributes
+    ----------
+    history : dict
+        See `Sequential.fit`.
+    epoch : int
+        Epochs done.
+    done : int
+        Images of the current epoch that have been trained on.
+    stop : bool
+        Set it, and `run` returns after the step it is in.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv as fc
+    >>> from fastconv.nn import Trainer
+    >>> x, y = np.eye(4, dtype=np.float32), np.arange(4)
+    >>> trainer = Trainer(fc.Sequential(fc.Linear(4, 4), seed=0), x, y, epochs=5, seed=0)
+    >>> len(trainer.run()["loss"]), trainer.finished
+    (5, True)
+    """
+
+    def __init__(
+        self,
+        net: Sequential,
+        x: Array,
+        y: Array,
+        *,
+        epochs: int = 10,
+        batch_size: int = 64,
+        optimizer: Optimizer | None = None,
+        validation_data: tuple[Array, Array] | None = None,
+        augment: Augment | None = None,
+        seed: Seed = None,
+        progress: bool = False,
+        schedule: Schedule | None = None,
+        loss: Loss = softmax_cross_entropy,
+        sample_weight: Array | None = None,
+        on_epoch: OnEpoch | None = None,
+    ) -> None:
+        self.net, self.augment, self.loss, self.schedule = net, augment, loss, schedule
+        self.x, self.y = checked_data("fit", net, x, y, loss, augment)
+        self.validation_data = (
+            None if validation_data is None else checked_validation(net, validation_data, loss)
         )
-    if sample_weight is not None:
-        sample_weight = normalized("fit", sample_weight, len(x)) * len(x)
-    rng = generator(seed)
-    for layer in net.walk():
-        layer.rng = rng
-    history: History = {"loss": [], "accuracy": [], "lr": [], "seconds": [], "step_loss": []}
-    base_lr, steps = optimizer.lr, epochs * -(-len(x) // batch_size)
-    net.train()
-    try:
-        with progress_bar(epochs * len(x), enabled=progress) as bar:
-            for epoch in range(epochs):
-                started = time.perf_counter()
-                losses: list[float] = []
-                hits = 0
-                for batch in shuffled(rng, batch_size, net.dtype, x, y, sample_weight):
-                    if schedule is not None:
-                        optimizer.lr = base_lr * schedule(len(history["step_loss"]) / max(steps - 1, 1))
-                    value, correct = train_step(net, batch, loss, optimizer, augment, rng)
-                    check_finite(value, epoch, len(losses))
-                    losses.append(value * len(batch[0]))
-                    hits += correct
-                    history["step_loss"].append(value)
-                    bar.update(len(batch[0]))
-                record(history, net, losses, hits, len(x), optimizer.lr, validation_data, loss)
-                history["seconds"].append(time.perf_counter() - started)
-                bar.set_postfix_str(latest(history, epoch, epochs))
-                if on_epoch is not None and on_epoch(history) is True:
-                    break
-    finally:
-        optimizer.lr = base_lr
-        net.eval()
-        net.forget()
-    return history
+        self.epochs = parse_int("fit", "epochs", epochs, 1)
+        self.batch_size = parse_int("fit", "batch_size", batch_size, 1)
+        self.optimizer = Adam() if optimizer is None else optimizer
+        if not isinstance(self.optimizer, Optimizer):
+            needed = "it must be an optimizer such as fastconv.Adam(1e-3)"
+            bad_type("fit", f"optimizer is {shown(optimizer)}", needed)
+        n = len(self.x)
+        self.weights = None if sample_weight is None else normalized("fit", sample_weight, n) * n
+        self.rng = generator(seed)
+        self.progress, self.on_epoch = progress, on_epoch
+        self.history: History = {"loss": [], "accuracy": [], "lr": [], "seconds": [], "step_loss": []}
+        self.epoch = self.done = self.hits = 0
+        self.loss_sum = self.seconds = 0.0
+        self.order: Array = np.zeros(0, np.int64)
+        self.stop = False
 
+    @property
+    def finished(self) -> bool:
+        return self.epoch == self.epochs
 
-def train_step(
-    net: Sequential,
-    batch: tuple[Array, ...],
-    loss: Loss,
-    optimizer: Optimizer,
-    augment: Augment | None,
-    rng: np.random.Generator,
-) -> tuple[float, int]:
-    """Forward, backward, update: the loss before the update and the number of right answers."""
-    x, y, *weights = batch
-    outputs = net.forward(x if augment is None else augment(x, rng))
-    value, dy = loss(outputs, y, *weights)
-    net.backward(dy)
-    optimizer.step(net.params, net.grads)
-    return value, int((outputs.argmax(1) == y).sum()) if y.ndim == 1 else 0
+    def run(self) -> History:
+        """Train until all epochs are done or `stop` is set; returns the history."""
+        self.stop = False
+        for layer in self.net.walk():
+            layer.rng = self.rng
+        base_lr, n = self.optimizer.lr, len(self.x)
+        self.net.train()
+        try:
+            with progress_bar(self.epochs * n, self.epoch * n + self.done, enabled=self.progress) as bar:
+                while not (self.finished or self.stop):
+                    self.run_epoch(bar, base_lr)
+        finally:
+            self.optimizer.lr = base_lr
+            self.net.eval()
+            self.net.forget()
+        return self.history
 
+    def run_epoch(self, bar: Any, base_lr: float) -> None:
+        """The rest of the current epoch, or less where `stop` is set."""
+        n, steps = len(self.x), self.epochs * -(-len(self.x) // self.batch_size)
+        started = time.perf_counter()
+        if not self.done:
+            self.order, self.loss_sum, self.hits, self.seconds = self.rng.permutation(n), 0.0, 0, 0.0
+        while self.done < n and not self.stop:
+            if self.schedule is not None:
+                done = len(self.history["step_loss"]) / max(steps - 1, 1)
+                self.optimizer.lr = base_lr * self.schedule(done)
+            size = self.step()
+            bar.set_postfix_str(self.shown(), refresh=False)
+            bar.update(size)
+        self.seconds += time.perf_counter() - started
+        if self.done == n:
+            self.record()
+            bar.set_postfix_str(self.shown())
+            self.epoch, self.done = self.epoch + 1, 0
+            if self.on_epoch is not None and self.on_epoch(self.history) is True:
+                self.stop = True
 
-def record(
-    history: History,
-    net: Sequential,
-    losses: list[float],
-    hits: int,
-    n: int,
-    lr: float,
-    validation_data: tuple[Array, Array] | None,
-    loss: Loss,
-) -> None:
-    """Append an epoch's figures."""
-    history["loss"].append(sum(losses) / n)
-    history["accuracy"].append(hits / n)
-    history["lr"].append(lr)
-    if validation_data is not None:
-        for name, value in net.evaluate(*validation_data, loss=loss).items():
-            history.setdefault(f"val_{name}", []).append(value)
+    def step(self) -> int:
+        """Forward, backward, update on the next batch; returns its size."""
+        rows = self.order[self.done : self.done + self.batch_size]
+        x, y = np.asarray(self.x[rows], self.net.dtype), self.y[rows]
+        outputs = self.net.forward(x if self.augment is None else self.augment(x, self.rng))
+        value, dy = self.loss(outputs, y, *(() if self.weights is None else (self.weights[rows],)))
+        check_finite(value, self.epoch, self.done // self.batch_size)
+        self.net.backward(dy)
+        self.optimizer.step(self.net.params, self.net.grads)
+        self.history["step_loss"].append(value)
+        self.loss_sum += value * len(rows)
+        self.hits += int((outputs.argmax(1) == y).sum()) if y.ndim == 1 else 0
+        self.done += len(rows)
+        return len(rows)
+
+    def record(self) -> None:
+        """Append the epoch's figures to the history."""
+        n = len(self.x)
+        for name, value in (("loss", self.loss_sum / n), ("accuracy", self.hits / n)):
+            self.history[name].append(value)
+        self.history["lr"].append(self.optimizer.lr)
+        if self.validation_data is not None:
+            for name, value in self.net.evaluate(*self.validation_data, loss=self.loss).items():
+                self.history.setdefault(f"val_{name}", []).append(value)
+        self.history["seconds"].append(self.seconds)
+
+    def shown(self) -> str:
+        """The current epoch's figures so far, for the progress bar."""
+        text = f"epoch {self.epoch + 1}/{self.epochs}, loss {self.loss_sum / self.done:.4f}"
+        if self.y.ndim == 1:
+            text += f", accuracy {self.hits / self.done:.2%}"
+        if self.history.get("val_accuracy"):
+            text += f", validation {self.history['val_accuracy'][-1]:.2%}"
+        return text
+
+    def state(self) -> dict[str, Array]:
+        """What `restore` needs beside the net's parameters and buffers, as arrays by name."""
+        rng = json.dumps(self.rng.bit_generator.state, default=np.ndarray.tolist)
+        figures = {name: getattr(self, name) for name in ("epoch", "done", "hits", "loss_sum", "seconds")}
+        arrays = {f"training/{name}": np.array(value) for name, value in figures.items()}
+        arrays |= {"training/order": self.order, "training/rng": np.array(rng)}
+        arrays |= {f"history/{name}": np.array(values) for name, values in self.history.items()}
+        arrays["optimizer/steps"] = np.array(self.optimizer.steps)
+        for parameter, state in self.optimizer.state.items():
+            arrays |= {f"optimizer/{parameter}/{name}": a for name, a in state.items()}
+        return arrays
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Take up what `state` wrote down; the net's parameters come from `Sequential.load`.
+
+        Raises
+        ------
+        ValueError
+            Where the state is of another training.
+        """
+        order, done = state["training/order"], int(state["training/done"])
+        if len(order) not in (0, len(self.x)) or int(state["training/epoch"]) > self.epochs:
+            bad_value(
+                "restore",
+                f"the state is of {len(order)} images, epoch {int(state['training/epoch'])}",
+                f"this training has {len(self.x)} images, {self.epochs} epochs",
+            )
+        self.order, self.done = order, done
+        self.epoch, self.hits = int(state["training/epoch"]), int(state["training/hits"])
+        self.loss_sum, self.seconds = float(state["training/loss_sum"]), float(state["training/seconds"])
+        self.rng.bit_generator.state = json.loads(str(state["training/rng"]))
+        self.optimizer.steps = int(state["optimizer/steps"])
+        for name, a in state.items():
+            kind, _, rest = name.partition("/")
+            if kind == "history":
+                self.history[rest] = a.tolist()
+            elif kind == "optimizer" and rest != "steps":
+                parameter, _, part = rest.rpartition("/")
+                self.optimizer.state.setdefault(parameter, {})[part] = a.copy()
 
 
 def batches(batch_size: int, dtype: Any, x: Array, *others: Array) -> Iterator[tuple[Array, ...]]:
@@ -128,17 +223,6 @@ def batches(batch_size: int, dtype: Any, x: Array, *others: Array) -> Iterator[t
     for start in range(0, max(len(x), 1), batch_size):
         part = slice(start, start + batch_size)
         yield (np.asarray(x[part], dtype), *(a[part] for a in others))
-
-
-def shuffled(
-    rng: np.random.Generator, batch_size: int, dtype: Any, x: Array, y: Array, weights: Array | None
-) -> Iterator[tuple[Array, ...]]:
-    """Batches in a random order."""
-    order = rng.permutation(len(x))
-    for start in range(0, len(x), batch_size):
-        rows = order[start : start + batch_size]
-        batch = np.asarray(x[rows], dtype), y[rows]
-        yield batch if weights is None else (*batch, weights[rows])
 
 
 def checked_pair(op: str, x: Any, y: Any) -> tuple[Array, Array]:
@@ -153,8 +237,13 @@ def checked_pair(op: str, x: Any, y: Any) -> tuple[Array, Array]:
     return x, y
 
 
-def checked_data(op: str, net: Sequential, x: Any, y: Any, loss: Loss) -> tuple[Array, Array]:
-    """Data the net can be trained on; an empty batch shows the net's output width before any work."""
+def checked_data(
+    op: str, net: Sequential, x: Any, y: Any, loss: Loss, augment: Augment | None = None
+) -> tuple[Array, Array]:
+    """Data the net can be trained on; an empty batch shows the net's output width before any work.
+
+    Of the size that the augmentation, which may crop, makes of the first input.
+    """
     x, y = checked_pair(op, x, y)
     if not len(x):
         bad_value(op, "x is empty", "it must hold at least one input")
@@ -167,7 +256,8 @@ def checked_data(op: str, net: Sequential, x: Any, y: Any, loss: Loss) -> tuple[
                 "the net ends in Softmax",
                 "the loss takes logits and contains the softmax: remove the layer",
             )
-        outputs = net.forward(np.zeros((0, *x.shape[1:]), net.dtype))
+        first = x[:1] if augment is None else augment(x[:1].astype(net.dtype), np.random.default_rng(0))
+        outputs = net.forward(np.zeros((0, *first.shape[1:]), net.dtype))
         if outputs.ndim != 2:
             bad_value(
                 op, f"the net's output for one input has shape {outputs.shape[1:]}", "it must be (classes,)"
@@ -203,23 +293,13 @@ class NoBar:
     def update(self, images: int) -> None:
         pass
 
-    def set_postfix_str(self, text: str) -> None:
+    def set_postfix_str(self, text: str, refresh: bool = True) -> None:
         pass
 
 
-def progress_bar(images: int, *, enabled: bool) -> Any:
-    """A tqdm bar over all images of all epochs."""
+def progress_bar(images: int, done: int = 0, *, enabled: bool) -> Any:
+    """A tqdm bar over all images of all epochs, with the images per second."""
     if not enabled:
         return NoBar()
     tqdm = require("tqdm.auto", "progress=True").tqdm
-    return tqdm(total=images, unit="img", unit_scale=True, leave=False)
-
-
-def latest(history: History, epoch: int, epochs: int) -> str:
-    """The last epoch's figures, for the progress bar."""
-    text = (
-        f"epoch {epoch + 1}/{epochs}, loss {history['loss'][-1]:.4f}, accuracy {history['accuracy'][-1]:.2%}"
-    )
-    if "val_accuracy" in history:
-        text += f", validation {history['val_accuracy'][-1]:.2%}"
-    return text
+    return tqdm(total=images, initial=done, unit="img", unit_scale=True, leave=False, dynamic_ncols=True)

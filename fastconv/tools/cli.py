@@ -20,6 +20,8 @@ COMMANDS = {
         "fastconv.tools.digits",
         "train on scikit-learn's digits, validating every kernel end to end",
     ),
+    "train": ("fastconv.tools.train", "train a net of its paper on your images"),
+    "predict": ("fastconv.tools.predict", "say what a trained net sees in image files"),
     "bench": ("fastconv.tools.bench", "time every kernel on named problems, against this machine's limits"),
     "tune": ("fastconv.tools.tune", "find this machine's fastest kernel for named problems, and save them"),
     "run": ("fastconv.tools.run", "run an ONNX model on arrays from .npy files"),
@@ -41,9 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of a pipe has seen enough; nothing is left to tell it
         return 0
-    except (MissingExtra, OSError, ValueError) as error:
-        print(f"fastconv {chosen}: {error}", file=sys.stderr)
-        return 2
+    except (MissingExtra, OSError, ValueError, FloatingPointError) as error:
+        return failed(chosen, str(error).removeprefix(f"{chosen}: "))
+    except MemoryError as error:
+        return failed(chosen, f"out of memory ({error}): use smaller batches or fewer images")
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
         if package not in EXTRAS:
@@ -51,6 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         name, extra = EXTRAS[package]
         print(f"fastconv {chosen} needs {name}: pip install 'fastconv[{extra}]'", file=sys.stderr)
         return 2
+
+
+def failed(command: str | None, why: str) -> int:
+    """One sentence on the standard error; the exit status."""
+    print(f"fastconv {command}: {why}", file=sys.stderr)
+    return 2
 
 
 def build_parser(chosen: str | None) -> tuple[argparse.ArgumentParser, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 # import name -> (name on PyPI, the extra of fastconv that brings it)
 EXTRAS = {
+    "PIL": ("Pillow", "images"),
     "matplotlib": ("matplotlib", "bench"),
     "numba": ("numba", "numba"),
     "onnx": ("onnx", "onnx"),
