@@ -240,7 +240,7 @@ BAD_DATA = {
     "test only": ({"y_test": Y[8:] + 1}, "y_test has labels up to 2, y_train up to 1"),
     "real labels": ({"y_train": Y[:8] / 1}, "integer labels (N,)"),
     "size": ({"x_train": X[:8, :20], "x_test": X[8:, :20]}, "the images are 1x20x28: lenet5 takes 1x28x28"),
-    "two sizes": ({"x_test": X[8:, :20]}, "x_train holds images of (28, 28), x_test of (20, 28)"),
+    "two sizes": ({"x_test": X[8:, :20]}, "images are (1, 28, 28) to train on, (1, 20, 28) to test"),
     "colours": (
         {n: GREY[n][..., None].repeat(3, -1) for n in ("x_train", "x_test")},
         "the images are 3x28x28: lenet5 takes 1x28x28 or 1x32x32: --model names another net",

@@ -98,12 +98,6 @@ def npz(path: str | Path) -> Dataset:
             )
         if x.dtype.kind not in "fiub" or not x.size:
             bad_value("data", f"{path}: x_{part} is {x.shape} {x.dtype}", "it must hold images of numbers")
-    if x_train.shape[1:] != x_test.shape[1:]:
-        bad_value(
-            "data",
-            f"{path}: x_train holds images of {x_train.shape[1:]}, x_test of {x_test.shape[1:]}",
-            "both must be of the same size",
-        )
     return Dataset(
         channels_first(x_train),
         y_train.astype(np.int64),

@@ -212,6 +212,10 @@ def load_data(model: str, settings: dict[str, Any]) -> Dataset:
         bad_value(
             "train", f"--data is {where}", "it must be an .npz file, a folder of images, 'digits' or 'mnist'"
         )
+    sizes = [x.shape[1:] for x in (data.x_train, data.x_test)]
+    if sizes[0] != sizes[1]:
+        needed = "both must be of the same size"
+        bad_value("data", f"{where}: images are {sizes[0]} to train on, {sizes[1]} to test", needed)
     hint = "--resize scales and crops them" if path.is_dir() else "--model names another net, such as mlp"
     x_train, x_test = (adapted(model, x, hint) for x in (data.x_train, data.x_test))
     return replace(data, x_train=x_train, x_test=middle(x_test, net.crop))
