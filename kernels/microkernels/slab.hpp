@@ -30,6 +30,17 @@ inline void clip(idx first, idx step, idx count, idx size, idx* lo, idx* hi) {
     valid_range(first, step, size, count, lo, hi);
 }
 
+// One vector's plane outside rows [top, bottom) and columns [lo, hi).
+template <class T> void clear_border(const Window& win, idx top, idx bottom, idx lo, idx hi, T* slab) {
+    const idx row = win.columns * LANES<T>;
+    std::fill(slab, slab + top * row, T(0));
+    for (idx i = top; i < bottom; i++) {
+        for (idx j = 0; j < lo; j++) store(slab + i * row + j * LANES<T>, Vec<T>{});
+        for (idx j = hi; j < win.columns; j++) store(slab + i * row + j * LANES<T>, Vec<T>{});
+    }
+    std::fill(slab + bottom * row, slab + win.rows * row, T(0));
+}
+
 // Elements outside the image, and lanes beyond `lanes`, are zero.
 template <class T> void load_slab(const Image<const T>& x, const Window& win, T* slab) {
     constexpr int L = LANES<T>;
@@ -37,8 +48,10 @@ template <class T> void load_slab(const Image<const T>& x, const Window& win, T*
     clip(win.h, win.step_h, win.rows, x.height, &top, &bottom);
     clip(win.w, win.step_w, win.columns, x.width, &lo, &hi);
     const idx vectors = win.vectors(L), plane = win.rows * win.columns * L, whole = win.lanes / L, rest = win.lanes % L;
-    const bool filled = top == 0 && bottom == win.rows && lo == 0 && hi == win.columns && rest == 0;
-    if (!filled) std::fill(slab, slab + vectors * plane, T(0));
+    if (rest)
+        std::fill(slab, slab + vectors * plane, T(0));
+    else
+        for (idx v = 0; v < vectors; v++) clear_border<T>(win, top, bottom, lo, hi, slab + v * plane);
     for (idx i = top; i < bottom; i++) {
         T* to = slab + (i * win.columns + lo) * L;
         const T* from = x.at + x.offset(win.image, win.h + i * win.step_h, win.w + lo * win.step_w, win.c);

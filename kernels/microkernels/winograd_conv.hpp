@@ -95,7 +95,7 @@ private:
             const idx group = job / blocks, first = job % blocks * block;
             if (first >= tiles) return;
             const idx count = std::min(block, tiles - first);
-            tile_runs(p.grid, first, count, s.runs);
+            tile_runs(p.grid, first, count, INPUT_RUN, s.runs);
             transform_tiles(p.grid, s.runs, p.source, group * f.depth, f.depth, s.slab, s.tiles, v.stride, v.row);
             for (idx panel = 0; panel < layout.panels.count; panel++)
                 multiply(v, s.tiles, first, count, group, panel, ready + layout.offset(group, panel), s);
@@ -121,7 +121,7 @@ private:
         parallel_for(vectors * pieces, threads, [&](idx job, int thread) {
             WinogradScratch<T> s(workspace.of(thread), 0, 0, TAPS);
             const idx c = job % vectors * L, tile = job / vectors * WINOGRAD_SUB_BLOCK;
-            tile_runs(p.grid, first + tile, std::min(WINOGRAD_SUB_BLOCK, count - tile), s.runs);
+            tile_runs(p.grid, first + tile, std::min(WINOGRAD_SUB_BLOCK, count - tile), INPUT_RUN, s.runs);
             transform_tiles(p.grid, s.runs, p.source, group * f.depth + c, std::min<idx>(L, f.depth - c), s.slab,
                             to + tile * v.row + c, v.stride, v.row);
         });
@@ -156,7 +156,7 @@ private:
                     multiply_panel<T>(block, {from + product * v.stride + tile * v.row + d, v.row, 1},
                                       u + product * stride + d * ld, std::min(WINOGRAD_KC, f.depth - d), width,
                                       s.sums + product * sums, ld, d > 0);
-            tile_runs(p.grid, first + tile, block, s.runs);
+            tile_runs(p.grid, first + tile, block, OUTPUT_RUN, s.runs);
             finish_tiles(sums, group, panel, s);
         }
     }

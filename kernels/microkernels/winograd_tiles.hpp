@@ -21,18 +21,22 @@ struct TileGrid {
     idx tiles() const { return images * step[0] * step[1] * rows * columns; }
 };
 
+// The longest runs whose slabs (24 KB) stay in level 1; their lengths are whole vectors of columns, just about.
+constexpr idx INPUT_RUN = 15, OUTPUT_RUN = 24;
+
+
 // Tiles side by side in one row of tiles: `count` of them from the `at`-th of a block.
 struct TileRun {
     idx image, h, w, at, count;  // h, w: output pixel of the first tile
 };
 
-inline void tile_runs(const TileGrid& grid, idx first, idx count, std::vector<TileRun>& runs) {
+inline void tile_runs(const TileGrid& grid, idx first, idx count, idx longest, std::vector<TileRun>& runs) {
     runs.clear();
     for (idx q = first; q < first + count;) {
         idx column = q % grid.columns, rest = q / grid.columns;
         idx row = rest % grid.rows, phase = rest / grid.rows;
         idx pw = phase % grid.step[1], ph = phase / grid.step[1] % grid.step[0];
-        idx length = std::min(grid.columns - column, first + count - q);
+        idx length = std::min({grid.columns - column, first + count - q, longest});
         runs.push_back({phase / grid.step[1] / grid.step[0], ph + grid.step[0] * grid.out * row,
                         pw + grid.step[1] * grid.out * column, q - first, length});
         q += length;
@@ -52,18 +56,47 @@ inline Window output_window(const TileGrid& grid, const TileRun& run, idx c, idx
 
 template <class T> constexpr idx slab_elements(idx tiles) { return POINTS * (POINTS * tiles + POINTS) * LANES<T>; }
 
+// One part of several of a window's rows is prefetched, into level 2: its lines lie where no hardware prefetcher
+// follows, whichever the layout.
+template <class T> void prefetch_window(const Image<T>& x, const Window& win, idx part, idx parts) {
+    constexpr idx line = 64 / sizeof(T);
+    const idx channels = x.channels_last ? 1 : win.lanes, rows = win.rows * channels;
+    idx top, bottom, lo, hi;
+    clip(win.h, win.step_h, win.rows, x.height, &top, &bottom);
+    clip(win.w, win.step_w, win.columns, x.width, &lo, &hi);
+    for (idx r = rows * part / parts; r < rows * (part + 1) / parts; r++) {
+        const idx i = r / channels;
+        if (i < top || i >= bottom) continue;
+        const T* from = x.at + x.offset(win.image, win.h + i * win.step_h, win.w + lo * win.step_w, win.c + r % channels);
+        const idx step = x.channels_last ? win.step_w * x.channels : line;
+        const T* end = from + (x.channels_last ? (hi - lo) * step : (hi - lo) * win.step_w);
+        for (; from < end; from += step) __builtin_prefetch(from, 0, 2);
+    }
+}
+
 // Channels [c, c + channels) of the runs' input, transformed: v[product * stride + tile * row + channel].
 template <class T>
 void transform_tiles(const TileGrid& grid, const std::vector<TileRun>& runs, const Image<const T>& x, idx c, idx channels,
                      T* slab, T* v, idx stride, idx row) {
     constexpr int L = LANES<T>;
-    for (idx lane = 0; lane < channels; lane += L)
-        for (const TileRun& run : runs) {
-            const Window window = input_window(grid, run, c + lane, std::min<idx>(L, channels - lane));
+    const auto window_of = [&](size_t n, idx lane) {
+        return input_window(grid, runs[n], c + lane, std::min<idx>(L, channels - lane));
+    };
+    Window next = window_of(0, 0);
+    for (size_t n = 0; n < runs.size(); n++)
+        for (idx lane = 0; lane < channels; lane += L) {
+            const TileRun& run = runs[n];
+            const Window window = next;
             load_slab(x, window, slab);
-            for (idx t = 0; t < run.count; t++)
+            if (lane + L < channels)
+                next = window_of(n, lane + L);
+            else if (n + 1 < runs.size())
+                next = window_of(n + 1, 0);
+            for (idx t = 0; t < run.count; t++) {
+                prefetch_window(x, next, t, run.count);
                 input_transform_2d<T>(slab + grid.out * t * L, window.columns * L, L, v + (run.at + t) * row + lane,
                                       stride);
+            }
         }
 }
 
