@@ -73,7 +73,9 @@ class SGD(Optimizer):
 
     def update(self, p: Array, g: Array, state: dict[str, Array]) -> None:
         if self.momentum:
-            v = state.setdefault("velocity", np.zeros_like(p))
+            if not state:
+                state["velocity"] = np.zeros_like(p)
+            v = state["velocity"]
             v *= p.dtype.type(self.momentum)
             v += g
             g = v
