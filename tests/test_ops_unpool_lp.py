@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from strategies import DTYPES, SEEDS, reals
 
 import fastconv as fc
+from fastconv.ops.activation import GRADIENTS, gradient_into
 from fastconv.ops.spec import LAYOUTS
 
 
@@ -153,6 +154,31 @@ def test_activation_gradients_need_only_the_output(activation: str, dtype: Any) 
     out = np.empty_like(dz)
     assert fc.activation_grad(dy, y, activation, out=out) is out
     np.testing.assert_array_equal(out, dz)
+
+
+@pytest.mark.parametrize("activation", DERIVATIVES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [0, 1, 7, 33, 4096, 100_003])
+def test_compiled_activation_gradients_are_numpys(activation: str, dtype: Any, n: int) -> None:
+    rng = np.random.default_rng(n)
+    # a guard on both sides shows a stray write; the special values NaN, both zeros and both infinities
+    memory = np.full((3, n + 2), 5, dtype)
+    dy, y, out = memory[:, 1:-1]
+    dy[...], y[...] = reals(rng, n, dtype), reals(rng, n, dtype)
+    if n > 5:
+        y[:5] = np.nan, 0, -0.0, np.inf, -np.inf
+    gradient_into(out, dy, y, activation)
+    with np.errstate(invalid="ignore"):
+        want = GRADIENTS[activation](dy, y)
+        finite = np.isfinite(y)
+        difference, terms = np.abs(out - want)[finite], (np.abs(dy) * (1 + y * y))[finite]
+    np.testing.assert_array_equal(out[~finite], want[~finite])
+    assert (difference <= 4 * np.finfo(dtype).eps * terms).all()
+    if activation in ("relu", "leaky_relu"):
+        np.testing.assert_array_equal(out, want)
+    gradient_into(dy, dy, y, activation)
+    np.testing.assert_array_equal(dy, out)
+    np.testing.assert_array_equal(memory[:, [0, -1]], 5)
 
 
 def test_activation_grad_of_none_copies_and_names_what_is_wrong() -> None:

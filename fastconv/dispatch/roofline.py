@@ -7,7 +7,6 @@ first use, in some tens of milliseconds.
 
 from __future__ import annotations
 
-import importlib
 import math
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv.dispatch import runtime
+from fastconv.kernels import cython
 from fastconv.ops.spec import ConvSpec
 
 # Rates are the best of this many short samples: a neighbour's load disturbs some, rarely all.
@@ -48,7 +48,7 @@ def fma_peak(itemsize: int, threads: int, isa: str | None = None) -> Peak:
 
 @cache
 def _fma_peak(itemsize: int, threads: int, isa: str | None) -> Peak:
-    engine: Any = None if isa is None else importlib.import_module(f"fastconv.kernels.cython._{isa}")
+    engine = cython.engine(isa)
     if hasattr(engine, "fma_gflops"):
         with ThreadPoolExecutor(threads) as pool:
             rates = [sum(pool.map(engine.fma_gflops, [itemsize] * threads)) for _ in range(SAMPLES)]

@@ -10,7 +10,9 @@ from typing import NoReturn
 import numpy as np
 
 from fastconv.nn.layer import Layer, checked_number
+from fastconv.ops.activation import LEAKY_SLOPE, gradient_into
 from fastconv.ops.arrays import Array, check_shape, checked_float
+from fastconv.ops.memory import empty
 
 
 def step(x: Array) -> Array:
@@ -50,7 +52,15 @@ def softmax(x: Array) -> Array:
 
 
 class Activation(Layer):
-    """An elementwise function with its derivative as a function of the output."""
+    """An elementwise function with its derivative as a function of the output.
+
+    Attributes
+    ----------
+    name : str or None
+        What `fastconv.conv2d` and `fastconv.activation_grad` call it, where they have it.
+    """
+
+    name: str | None = None
 
     def function(self, x: Array) -> Array:
         raise NotImplementedError
@@ -67,10 +77,17 @@ class Activation(Layer):
         """Take an output that was computed elsewhere, fused into the layer before, as this layer's own."""
         self._kept = y
 
+    def gradient(self, dy: Array, y: Array, out: Array | None = None) -> Array:
+        """dy times the derivative at the output y; `out` may be dy."""
+        op = f"{type(self).__name__}.backward"
+        dy = checked_float(op, "dy", dy, y.dtype)
+        check_shape(op, "dy", dy, y.shape)
+        if self.name is None:
+            return np.multiply(dy, self.derivative(y), out=out)
+        return gradient_into(empty(y.shape, y.dtype) if out is None else out, dy, y, self.name)
+
     def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
-        y: Array = self.kept()
-        check_shape(f"{type(self).__name__}.backward", "dy", dy, y.shape)
-        return dy * self.derivative(y) if input_grad else None
+        return self.gradient(dy, self.kept()) if input_grad else None
 
 
 class ReLU(Activation):
@@ -84,11 +101,10 @@ class ReLU(Activation):
     (array([0., 0., 2.]), array([0., 0., 1.]))
     """
 
+    name = "relu"
+
     def function(self, x: Array) -> Array:
         return relu(x)
-
-    def derivative(self, y: Array) -> Array:
-        return y > 0
 
 
 class LeakyReLU(Activation):
@@ -109,6 +125,7 @@ class LeakyReLU(Activation):
     def __init__(self, alpha: float = 0.01) -> None:
         super().__init__()
         self.alpha = checked_number("LeakyReLU", "alpha", alpha, 0.0)
+        self.name = "leaky_relu" if self.alpha == LEAKY_SLOPE else None
 
     def function(self, x: Array) -> Array:
         return leaky_relu(x, self.alpha)
@@ -131,12 +148,10 @@ class Sigmoid(Activation):
     array([0. , 0.5, 1. ])
     """
 
+    name = "sigmoid"
+
     def function(self, x: Array) -> Array:
         return sigmoid(x)
-
-    def derivative(self, y: Array) -> Array:
-        slope: Array = y * (1 - y)
-        return slope
 
 
 class Tanh(Activation):
@@ -149,11 +164,10 @@ class Tanh(Activation):
     array([0., 0.])
     """
 
+    name = "tanh"
+
     def function(self, x: Array) -> Array:
         return tanh(x)
-
-    def derivative(self, y: Array) -> Array:
-        return 1 - y * y
 
 
 class Step(Activation):

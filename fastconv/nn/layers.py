@@ -13,6 +13,7 @@ from fastconv.nn.layer import Layer, Seed, checked_dtype, checked_number
 from fastconv.ops.arrays import FLOAT32, Array, check_shape, checked_float
 from fastconv.ops.conv2d import conv2d, conv2d_filter_grad, conv2d_input_grad
 from fastconv.ops.errors import bad_value
+from fastconv.ops.linear import linear, linear_filter_grad, linear_input_grad
 from fastconv.ops.parse import (
     PADDING_MODES,
     PaddingLike,
@@ -212,12 +213,18 @@ class MaxPool2d(Layer):
 
     def forward(self, x: Array) -> Array:
         y, argmax = max_pool2d(x, self.window, return_argmax=True, **self.options)
-        self._kept = argmax, x.shape
+        self._kept = argmax, x.shape, y
         return y
 
     def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
-        argmax, shape = self.kept()
+        argmax, shape, _ = self.kept()
         return max_pool2d_grad(dy, argmax, shape, layout=self.options["layout"]) if input_grad else None
+
+    @property
+    def output(self) -> Array:
+        """What the last `forward` returned."""
+        y: Array = self.kept()[2]
+        return y
 
     def settings(self) -> str:
         return pool_settings(self.window, self.options)
@@ -317,18 +324,19 @@ class Linear(Layer):
             hint = "; put Flatten before it" if math.prod(x.shape[1:]) == self.n_in else ""
             bad_value("Linear", f"x has shape {x.shape}", f"it must be (N, {self.n_in}){hint}")
         self._kept = x
-        y: Array = x @ w.T  # (N, n_in) @ (n_in, n_out) -> (N, n_out)
+        y = linear(x, w)
         if self.bias:
             y += self._params["b"]
         return y
 
     def backward(self, dy: Array, input_grad: bool = True) -> Array | None:
-        x = self.kept()
+        x, w = self.kept(), self._params["w"]
+        dy = checked_float("Linear.backward", "dy", dy, w.dtype)
         check_shape("Linear.backward", "dy", dy, (len(x), self.n_out))
-        self._grads["w"] = dy.T @ x  # (n_out, N) @ (N, n_in) -> (n_out, n_in)
+        self._grads["w"] = linear_filter_grad(x, dy)
         if self.bias:
             self._grads["b"] = dy.sum(0)
-        return dy @ self._params["w"] if input_grad else None
+        return linear_input_grad(dy, w) if input_grad else None
 
     def settings(self) -> str:
         return f"{self.n_in}, {self.n_out}" + ", bias=False" * (not self.bias)

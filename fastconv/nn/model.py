@@ -5,22 +5,31 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeGuard
 
 import numpy as np
 
 from fastconv.nn import checkpoint
-from fastconv.nn.activations import ReLU, Softmax, softmax
+from fastconv.nn.activations import Activation, ReLU, Softmax, softmax
 from fastconv.nn.augment import Augment
 from fastconv.nn.layer import Container, Layer, Seed
-from fastconv.nn.layers import Conv2d
+from fastconv.nn.layers import AvgPool2d, Conv2d, Flatten, Linear, MaxPool2d
 from fastconv.nn.losses import Loss, softmax_cross_entropy
 from fastconv.nn.optim import Optimizer, Schedule
 from fastconv.nn.summary import Summary, summarize
 from fastconv.nn.training import History, OnEpoch, Trainer, batches, checked_pair
 from fastconv.ops.arrays import FLOAT32, Array
 from fastconv.ops.errors import bad_type, bad_value, shown
+from fastconv.ops.memory import Memory
 from fastconv.ops.parse import parse_int
+
+# Their input gradient is an array of its own.
+FRESH = (Conv2d, Linear, MaxPool2d, AvgPool2d)
+
+
+def elementwise(layer: Layer) -> TypeGuard[Activation]:
+    """True for an activation whose gradient is the one that `Activation` computes."""
+    return isinstance(layer, Activation) and type(layer).backward is Activation.backward
 
 
 class Sequential(Container):
@@ -60,6 +69,7 @@ class Sequential(Container):
                 hint = "; unpack the list: Sequential(*layers)" if isinstance(layer, (list, tuple)) else ""
                 bad_type("Sequential", f"layer {i} is {shown(layer)}", f"it must be a fastconv layer{hint}")
         self.layers = layers
+        self.memory = Memory()
         everything = [id(layer) for child in layers for layer in child.walk()]
         if len(set(everything)) < len(everything):
             bad_value("Sequential", "a layer appears twice", "every layer keeps state of its own: make two")
@@ -70,7 +80,11 @@ class Sequential(Container):
         return {str(i): layer for i, layer in enumerate(self.layers)}
 
     def forward(self, x: Array) -> Array:
-        return self.run(x, keep=True)
+        for layer in self.walk():  # what the last step kept makes room for this one's
+            layer._kept = None
+        self.memory.next_round()
+        with self.memory.used():
+            return self.run(x, keep=True)
 
     def run(self, x: Array, *, keep: bool) -> Array:
         """The output; unless `keep`, each layer forgets at once what `backward` would need."""
@@ -92,12 +106,29 @@ class Sequential(Container):
         Without `input_grad` (the default) the first layer with parameters computes no input gradient and the
         layers before it, which learn nothing, are not entered.
         """
+        with self.memory.used():
+            return self.run_back(dy, input_grad)
+
+    def run_back(self, dy: Array, input_grad: bool) -> Array | None:
         learning = [i for i, layer in enumerate(self.layers) if layer.params]
         first = 0 if input_grad else min(learning, default=len(self.layers))
         dx: Array | None = dy
+        ours = False  # dx was made here and nobody holds it: what follows may overwrite it
+        done: Layer | None = None
         for i in range(len(self.layers) - 1, first - 1, -1):
+            layer, before = self.layers[i], self.layers[max(i - 1, 0)]
             assert dx is not None
-            dx = self.layers[i].backward(dx, input_grad=input_grad or i > first)
+            if layer is done:
+                continue
+            if elementwise(layer):
+                dx = layer.gradient(dx, layer.kept(), out=dx if ours else None)
+            elif type(layer) is MaxPool2d and i > first and elementwise(before):
+                # the gradient goes to one element, whose activation is the window's result: a fourth as many
+                dy = before.gradient(dx, layer.output, out=dx if ours else None)
+                dx, done = layer.backward(dy), before
+            else:
+                dx = layer.backward(dx, input_grad=input_grad or i > first)
+            ours = ours if type(layer) is Flatten else type(layer) in FRESH or elementwise(layer)
         return dx if input_grad else None
 
     def fit(
@@ -177,6 +208,10 @@ class Sequential(Container):
             on_epoch=on_epoch,
         ).run()
 
+    def forget(self) -> None:
+        super().forget()
+        self.memory.clear()
+
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype of the parameters; float32 where there are none."""
@@ -189,8 +224,12 @@ class Sequential(Container):
         self.eval()
         try:
             for (batch,) in batches(batch_size, self.dtype, x):
-                yield self.run(batch, keep=False)
+                self.memory.next_round()
+                with self.memory.used():
+                    y = self.run(batch, keep=False)
+                yield y
         finally:
+            self.memory.clear()
             for layer, training in modes:
                 layer.training = training
 

@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from fastconv.dispatch import runtime, settings
+from fastconv.kernels import cython
 from fastconv.ops.arrays import Array, check_out, check_shape, checked_float
 from fastconv.ops.errors import bad_type, bad_value, shown
+from fastconv.ops.memory import empty
 
 LEAKY_SLOPE = 0.01
 # dy times the derivative as a function of the output. A NaN lets relu's gradient pass, as in PyTorch.
+# `kernels/microkernels/activation_grad.hpp` has them compiled.
 GRADIENTS: dict[str, Callable[[Array, Array], Array]] = {
     "relu": lambda dy, y: np.where(y <= 0, dy.dtype.type(0), dy),
     "leaky_relu": lambda dy, y: dy * np.where(y > 0, dy.dtype.type(1), dy.dtype.type(LEAKY_SLOPE)),
@@ -70,8 +74,20 @@ def activation_grad(dy: Array, y: Array, activation: str | None, *, out: Array |
     if activation is not None:
         check_activation(op, activation)
     if out is None:
-        out = np.empty(dy.shape, dy.dtype)
+        out = empty(dy.shape, dy.dtype)
     else:
         check_out(op, out, dy.shape, dy.dtype, dy, y)
-    out[...] = dy if activation is None else GRADIENTS[activation](dy, y)
+    if activation is None:
+        out[...] = dy
+        return out
+    return gradient_into(out, dy, y, activation)
+
+
+def gradient_into(out: Array, dy: Array, y: Array, activation: str) -> Array:
+    """`out`, which may be dy itself, holding `activation_grad` of arrays that have been checked."""
+    engine = cython.engine(runtime.chosen_isa())
+    if engine is not None and all(a.flags.c_contiguous and a.flags.aligned for a in (out, dy, y)):
+        engine.activation_grad(dy, y, out, activation, runtime.threads_allowed(settings.current().threads))
+    else:
+        out[...] = GRADIENTS[activation](dy, y)
     return out

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastconv.kernels.reference import channels_first
 from fastconv.ops.arrays import Array, check_out, checked_float, contiguous
+from fastconv.ops.memory import empty
 from fastconv.ops.parse import batch_shape, parse_axes, parse_flag, parse_layout, parse_shape, split_shape
 from fastconv.ops.pool import avg_pool, avg_pool_grad, max_pool
 from fastconv.ops.spec import PoolSpec, Size, pool_spec
@@ -49,7 +50,7 @@ def adaptive_avg(op: str, x: Array, output_size: Any, layout: str, out: Array | 
     window = equal_windows(spec)
     if window is not None:
         return avg_pool(op, x, window, None, 0, False, True, None, layout, out, None)
-    y = np.empty(spec.y_shape, spec.dtype) if out is None else out
+    y = empty(spec.y_shape, spec.dtype) if out is None else out
     check_out(op, y, spec.y_shape, spec.dtype, x)
     total = channels_first(spec, contiguous(x))
     for axis in reversed(range(spec.ndim)):
@@ -67,7 +68,7 @@ def adaptive_avg_grad(
     window = equal_windows(spec)
     if window is not None:
         return avg_pool_grad(op, dy, input_shape, window, None, 0, False, True, None, layout, out, None)
-    dx = np.empty(spec.x_shape, spec.dtype) if out is None else out
+    dx = empty(spec.x_shape, spec.dtype) if out is None else out
     check_out(op, dx, spec.x_shape, spec.dtype, dy)
     share = channels_first(spec, contiguous(dy)) / counts(spec)
     for axis in range(spec.ndim):
@@ -86,7 +87,7 @@ def adaptive_max(
     window = equal_windows(spec)
     if window is not None:
         return max_pool(op, x, window, None, 0, 1, False, layout, return_argmax, out, None)
-    y = np.empty(spec.y_shape, spec.dtype) if out is None else out
+    y = empty(spec.y_shape, spec.dtype) if out is None else out
     check_out(op, y, spec.y_shape, spec.dtype, x)
     best = channels_first(spec, contiguous(x))
     plane = np.arange(np.prod(spec.size), dtype=spec.argmax_dtype).reshape(spec.size)
@@ -97,6 +98,6 @@ def adaptive_max(
     channels_first(spec, y)[...] = best
     if not return_argmax:
         return y
-    argmax = np.empty(spec.y_shape, spec.argmax_dtype)
+    argmax = empty(spec.y_shape, spec.argmax_dtype)
     channels_first(spec, argmax)[...] = at
     return y, argmax

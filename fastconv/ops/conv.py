@@ -16,6 +16,7 @@ import numpy as np
 from fastconv.ops.activation import check_activation
 from fastconv.ops.arrays import Array, check_out, check_shape, checked_float, contiguous, result, writable
 from fastconv.ops.launch import INPUT_W, X_FILTER, X_W, conv_launch
+from fastconv.ops.memory import empty
 from fastconv.ops.parse import PaddingLike, PerAxis, parse_flag
 
 
@@ -60,7 +61,7 @@ def conv_forward(
     if activation is not None:
         check_activation(op, activation)
     if out is None:
-        y = np.empty(y_shape, dtype)
+        y = empty(y_shape, dtype)
     else:
         check_out(op, out, y_shape, x.dtype, x, w, bias)
         y = writable(out)
@@ -102,7 +103,7 @@ def conv_input_grad(
     )
     check_shape(op, "dy", dy, y_shape)
     if out is None:
-        dx = np.empty(x_shape, dy.dtype)
+        dx = empty(x_shape, dy.dtype)
     else:
         check_out(op, out, x_shape, dy.dtype, dy, w)
         dx = writable(out)
@@ -146,7 +147,7 @@ def conv_filter_grad(
     check_shape(op, "dy", dy, y_shape)
     bias_grad = parse_flag(op, "bias_grad", bias_grad)
     if out is None:
-        dw = np.empty(w_shape, x.dtype)
+        dw = empty(w_shape, x.dtype)
     else:
         check_out(op, out, w_shape, x.dtype, x, dy)
         dw = writable(out)

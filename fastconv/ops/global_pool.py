@@ -9,6 +9,7 @@ from typing import Literal, overload
 import numpy as np
 
 from fastconv.ops.arrays import Array, check_out, check_shape, checked_float, contiguous, result
+from fastconv.ops.memory import empty
 from fastconv.ops.parse import batch_shape, parse_any_layout, parse_flag, parse_sequence, split_shape
 from fastconv.ops.pool import max_pool_grad
 from fastconv.ops.spec import PoolSpec, pool_spec
@@ -100,7 +101,7 @@ def global_avg_pool_grad(
     shape = parse_sequence(op, "input shape", input_shape, "it must be 3 to 5 integers")
     spec = global_spec(op, shape, dy.dtype, layout, "input")
     check_shape(op, "dy", dy, spec.y_shape)
-    dx = np.empty(spec.x_shape, dy.dtype) if out is None else out
+    dx = empty(spec.x_shape, dy.dtype) if out is None else out
     check_out(op, dx, spec.x_shape, dy.dtype, dy)
     dx[...] = dy / dy.dtype.type(math.prod(spec.size))
     return dx

@@ -11,6 +11,7 @@ import numpy as np
 from fastconv.ops.arrays import Array, check_out, check_shape, checked_float, contiguous, writable
 from fastconv.ops.errors import bad_type, bad_value, shown
 from fastconv.ops.launch import pool_launch
+from fastconv.ops.memory import empty
 from fastconv.ops.parse import PaddingLike, PerAxis
 from fastconv.ops.pool import max_pool, max_pool_grad
 
@@ -68,11 +69,13 @@ def lp_forward(
     )
     if out is not None:
         check_out(op, out, y_shape, x.dtype, x)
-    y = np.empty(y_shape, x.dtype)
+    y = empty(y_shape, x.dtype)
+    result = y if out is None else out
     with np.errstate(all="ignore"):
         run(spec, contiguous(x) ** p, y, threads)
         y *= math.prod(spec.window)
-        return np.power(y, 1 / p, out=y if out is None else out)
+        np.power(y, 1 / p, out=result)
+    return result
 
 
 def lp_backward(
@@ -118,7 +121,7 @@ def lp_backward(
     check_shape(op, "dy", dy, y_shape)
     check_shape(op, "y", y, y_shape)
     if out is None:
-        dx = np.empty(x_shape, x.dtype)
+        dx = empty(x_shape, x.dtype)
     else:
         check_out(op, out, x_shape, x.dtype, dy, x, y)
         dx = writable(out)

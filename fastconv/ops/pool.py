@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from fastconv.ops.arrays import (
     Array,
     check_argmax,
@@ -20,6 +18,7 @@ from fastconv.ops.arrays import (
     writable,
 )
 from fastconv.ops.launch import pool_launch
+from fastconv.ops.memory import empty
 from fastconv.ops.parse import PaddingLike, PerAxis, parse_flag
 
 
@@ -55,9 +54,9 @@ def max_pool(
         None,
         kernel,
     )
-    argmax = np.empty(y_shape, spec.argmax_dtype) if parse_flag(op, "return_argmax", return_argmax) else None
+    argmax = empty(y_shape, spec.argmax_dtype) if parse_flag(op, "return_argmax", return_argmax) else None
     if out is None:
-        y = np.empty(y_shape, x.dtype)
+        y = empty(y_shape, x.dtype)
     else:
         check_out(op, out, y_shape, x.dtype, x)
         y = writable(out)
@@ -96,7 +95,7 @@ def max_pool_grad(
     )
     argmax = check_argmax(op, argmax, dy.shape, spec)
     if out is None:
-        dx = np.empty(x_shape, dy.dtype)
+        dx = empty(x_shape, dy.dtype)
     else:
         check_out(op, out, x_shape, dy.dtype, dy, argmax)
         dx = writable(out)
@@ -137,7 +136,7 @@ def avg_pool(
         kernel,
     )
     if out is None:
-        y = np.empty(y_shape, x.dtype)
+        y = empty(y_shape, x.dtype)
     else:
         check_out(op, out, y_shape, x.dtype, x)
         y = writable(out)
@@ -180,7 +179,7 @@ def avg_pool_grad(
     )
     check_shape(op, "dy", dy, y_shape)
     if out is None:
-        dx = np.empty(x_shape, dy.dtype)
+        dx = empty(x_shape, dy.dtype)
     else:
         check_out(op, out, x_shape, dy.dtype, dy)
         dx = writable(out)

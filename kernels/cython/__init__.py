@@ -19,6 +19,12 @@ ALGORITHMS = {
 
 
 @cache
+def engine(isa: str | None) -> Any:
+    """The compiled module of an instruction set; None without compiled code."""
+    return None if isa is None else importlib.import_module(f"fastconv.kernels.cython._{isa}")
+
+
+@cache
 def kernels(isa: str | None) -> tuple[Kernel, ...]:
     """The kernels on one instruction set; without compiled code, their names and why they are missing.
 
@@ -27,11 +33,15 @@ def kernels(isa: str | None) -> tuple[Kernel, ...]:
     if isa is None:
         missing = "fastconv was installed without its compiled kernels"
         return tuple(Kernel(f"cython.{algorithm}", {}, missing=missing) for algorithm in ALGORITHMS)
-    engine: Any = importlib.import_module(f"fastconv.kernels.cython._{isa}")
+    functions = engine(isa)
     return tuple(
         Kernel(
             f"cython.{algorithm}",
-            {p: getattr(engine, f"{algorithm}_{p}") for p in passes if hasattr(engine, f"{algorithm}_{p}")},
+            {
+                p: getattr(functions, f"{algorithm}_{p}")
+                for p in passes
+                if hasattr(functions, f"{algorithm}_{p}")
+            },
             unsupported=getattr(rules, f"{algorithm}_unsupported", rules.takes_all),
             avoid=getattr(rules, f"{algorithm}_avoid", rules.takes_all),
             sums_products=algorithm != "winograd",

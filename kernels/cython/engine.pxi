@@ -15,6 +15,7 @@ include "conv.pxi"
 include "direct.pxi"
 include "im2col.pxi"
 include "pool.pxi"
+include "activation.pxi"
 
 
 cdef extern from "peak.hpp" namespace "fastconv" nogil:
