@@ -68,7 +68,7 @@ class Problem:
         self.conv: dict[str, Any] = {"layout": self.layout, "groups": groups}
         self.conv["stride"], self.conv["dilation"] = rng.choice([1, 1, 2, 3]), rng.choice([1, 1, 1, 2])
         if rng.random() < 0.3:
-            self.conv["stride"] = tuple(rng.randint(1, 4) for _ in range(ndim))
+            self.conv["stride"] = tuple(rng.choice([1, 2, 3, 4, 2**31, 2**61]) for _ in range(ndim))
         self.conv["padding"] = rng.choice(
             [
                 "same",

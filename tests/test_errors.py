@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ W = np.ones((6, 4, 3, 3), np.float32)  # for 2 groups
 BIAS = np.ones(6, np.float32)
 DY = np.ones((2, 6, 7, 8), np.float32)
 POOLED, ARGMAX = fc.max_pool2d(X, 2, return_argmax=True)
+NESTED: Any = reduce(lambda inner, _: (inner,), range(5000), 1)
 
 
 class HostileRepr:
@@ -89,6 +91,8 @@ CASES: dict[str, tuple[Any, type[Exception], str]] = {
     "stride dict": (lambda: conv(stride={1: 2}), TypeError, "conv2d: stride is {1: 2}: it must be an integer"),
     "stride 2**62": (lambda: conv(stride=2**62), ValueError, "must be below 2**62"),
     "stride 2**200": (lambda: conv(stride=2**200), ValueError, "must be below 2**62"),
+    "stride range": (lambda: conv(stride=range(10**30)), ValueError, "conv2d: stride is range(0, 1000000000000000000000000000000), more than 64 elements: it must be an integer or 2 of them"),
+    "stride 10**6000": (lambda: conv(stride=10**6000), ValueError, "conv2d: stride is an int too long to show: it must be below 2**62"),
     "hostile repr": (lambda: conv(stride=HostileRepr()), TypeError, "xxx...: it must be an integer"),
     "dilation 0": (lambda: conv(dilation=0), ValueError, "conv2d: dilation is 0: it must be at least 1"),
     "dilation 2**61": (lambda: conv(dilation=2**61), ValueError, "conv2d: axis 0: "),
@@ -107,6 +111,11 @@ CASES: dict[str, tuple[Any, type[Exception], str]] = {
     "padding 2**40": (lambda: conv(padding=2**40), ValueError, "conv2d: an array of shape"),
     "padding 2**61": (lambda: conv(padding=2**61), ValueError, "conv2d: axis 0: "),
     "padding 2**63": (lambda: conv(padding=2**63), ValueError, "conv2d: padding is 9223372036854775808: it must be below 2**62"),
+    "padding 2**31": (lambda: conv(padding=2**31, stride=2**30), ValueError, "conv2d: padding ((2147483648, 2147483648), (2147483648, 2147483648)) makes 18446744155313930330 pixels of a plane of (9, 10) for (5, 5) outputs: there must be at most 16777216"),
+    "dilation 2**31": (lambda: conv(padding=2**31, dilation=2**31), ValueError, "pixels of a plane of (9, 10) for (9, 10) outputs"),
+    "padding of 2**40": (lambda: conv(padding=np.broadcast_to(np.int8(1), (2**20, 2**20))), TypeError, "conv2d: padding is array([[1, 1, 1, ..., 1, 1, 1],"),
+    "padding list of 10**7": (lambda: conv(padding=[1] * 10**7), ValueError, "more than 64 elements"),
+    "padding nested": (lambda: conv(padding=NESTED), ValueError, "conv2d: padding has 1 elements (((((...),),),),)"),
     "mode": (lambda: conv(padding_mode="wrap"), ValueError, "conv2d: padding_mode is 'wrap': it must be one of zeros, reflect, replicate, circular"),
     "mode None": (lambda: conv(padding_mode=None), TypeError, "conv2d: padding_mode is None: it must be one of zeros, reflect"),
     "reflect": (lambda: conv(padding=(9, 0), padding_mode="reflect"), ValueError, "conv2d: padding[0] is (9, 9) on an axis of 9: padding_mode 'reflect' takes at most 8"),
@@ -150,6 +159,7 @@ CASES: dict[str, tuple[Any, type[Exception], str]] = {
     "window None": (lambda: fc.max_pool2d(X, None), TypeError, "max_pool2d: window is None: it must be an integer"),
     "window too big": (lambda: fc.max_pool2d(X, 20), ValueError, "max_pool2d: axis 0: a window of extent 20 on an input of 9 padded to 9"),
     "window 2**62": (lambda: fc.avg_pool2d(X, 2**62), ValueError, "avg_pool2d: window is 4611686018427387904: it must be below 2**62"),
+    "window 2**31": (lambda: fc.avg_pool2d(X, 2**31, padding=2**30), ValueError, "avg_pool2d: padding ((1073741824, 1073741824), (1073741824, 1073741824)) makes 4611686059229577306 pixels of a plane of (9, 10)"),
     "window in padding": (lambda: fc.max_pool2d(X, 2, padding=2), ValueError, "max_pool2d: axis 0: a window (size 2, dilation 1, stride 2, padding 2) holds no element of the 9 inputs: every window must hold at least one"),
     "taps around": (lambda: fc.max_pool2d(X[:, :, :1], (2, 1), padding=(2, 0), dilation=(4, 1)), ValueError, "holds no element of the 1 inputs"),
     "pool stride 0": (lambda: fc.max_pool2d(X, 2, stride=0), ValueError, "max_pool2d: stride is 0: it must be at least 1"),

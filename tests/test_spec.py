@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import conv_specs, pool_specs
 
-from fastconv.ops.spec import ConvSpec, PoolSpec, conv_spec, pool_spec
+from fastconv.ops.spec import ConvSpec, PoolSpec, conv_spec, conv_transpose_spec, pool_spec
 
 F32 = np.dtype(np.float32)
 AXIS = dict(
@@ -145,3 +145,17 @@ def test_arrays_that_no_address_reaches_are_an_error(n: int, where: str) -> None
     shapes = {"x": ((n, n, 3), (1, n, 3)), "w": ((1, n, 3), (n, n, 3)), "y": ((n, 1, 3), (n, 1, 3))}
     with pytest.raises(ValueError, match=r"at most|must be below"):
         conv_spec("conv1d", *shapes[where], F32, layout="NCW")
+
+
+def test_steps_that_are_never_taken_are_one() -> None:
+    """One output takes no stride, one tap no dilation; kernels never see the number, however large."""
+    options: dict[str, Any] = {"padding": ((1, 0), (0, 0)), "layout": "NCHW"}
+    spec = conv_spec(
+        "conv2d", (1, 1, 3, 9), (1, 1, 4, 1), F32, stride=(2**61, 2), dilation=(1, 2**61), **options
+    )
+    assert (spec.out_size, spec.stride, spec.dilation) == ((1, 5), (1, 2), (1, 1))
+    shapes: Any = ((1, 1, 1, 2), (1, 1, 4, 1))
+    transposed = conv_transpose_spec(
+        "conv_transpose2d", *shapes, F32, stride=(2**61, 2), dilation=(1, 2**60), layout="NCHW"
+    )
+    assert (transposed.size, transposed.stride, transposed.dilation) == ((4, 3), (1, 2), (1, 1))

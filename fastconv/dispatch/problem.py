@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastconv.ops.axes import fewer_axes, reshaped
 from fastconv.ops.errors import bad_type, bad_value, shown
-from fastconv.ops.padding import padded_spec
+from fastconv.ops.padding import Pass, around, padded_spec
 from fastconv.ops.spec import ConvSpec, PoolSpec
 
 
@@ -25,10 +26,21 @@ def parse_dtype(op: str, dtype: Any) -> np.dtype[Any]:
 
 
 def seen_by_kernel(spec: Any) -> Any:
-    """A kernel gets images that are padded already, unless with zeros."""
-    if isinstance(spec, PoolSpec) or spec.padding_mode == "zeros" or spec.empty:
+    """A kernel gets images padded already, unless with zeros, and two spatial axes where two will do."""
+    if isinstance(spec, PoolSpec) or spec.empty:
         return spec
-    return padded_spec(spec)
+    return fewer_axes(spec if spec.padding_mode == "zeros" else padded_spec(spec))
+
+
+def as_seen(pass_name: str, run: Pass, spec: ConvSpec) -> Pass:
+    """A pass for `spec` by a kernel's pass for `seen_by_kernel(spec)`."""
+    if spec.padding_mode == "zeros":
+        return reshaped(pass_name, run, spec)
+
+    def band(spec: ConvSpec, *arguments: Any) -> None:
+        reshaped(pass_name, run, spec)(spec, *arguments)
+
+    return around(pass_name, band)
 
 
 def random_arguments(pass_name: str, spec: Any) -> tuple[Any, ...]:

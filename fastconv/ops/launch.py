@@ -11,9 +11,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from fastconv.dispatch import runtime, settings
-from fastconv.dispatch.problem import seen_by_kernel
+from fastconv.dispatch.problem import as_seen, seen_by_kernel
 from fastconv.dispatch.select import select
-from fastconv.ops import padding as padding_modes
 from fastconv.ops.spec import ConvSpec, PoolSpec, Size, conv_spec, conv_transpose_spec, pool_spec
 
 # What messages call the input and the filters of each pass.
@@ -61,12 +60,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=forget)
 
 
-def plain(*given: Any) -> bool:
+def plain(*given: Any, nested: int = 2) -> bool:
     """True where equal values are the same argument; 1.0, True and np.int64(1) equal 1 but are others."""
     for value in given:
         kind = type(value)
         if kind is tuple:
-            if not (SCALARS.issuperset(map(type, value)) or plain(*value)):
+            if not (SCALARS.issuperset(map(type, value)) or (nested and plain(*value, nested=nested - 1))):
                 return False
         elif kind not in SCALARS:
             return False
@@ -141,12 +140,12 @@ def conv_launch(
 
 
 def launch_of(op: str, pass_name: str, spec: ConvSpec, kernel: str | None) -> ConvLaunch:
-    """The chosen kernel's pass for a spec; the border of other padding modes is added around it."""
+    """The chosen kernel's pass for a spec."""
     current = settings.current()
     inner = seen_by_kernel(spec)
     run = select(op, pass_name, inner, current, kernel).passes[pass_name]
     if inner is not spec:
-        run = padding_modes.around(pass_name, run)
+        run = as_seen(pass_name, run, spec)
     threads = runtime.threads_allowed(current.threads)
     return ConvLaunch(spec, run, threads, spec.x_shape, spec.w_shape, spec.y_shape)
 

@@ -19,6 +19,8 @@ LAYOUTS = {1: ("NCW", "NWC"), 2: ("NCHW", "NHWC"), 3: ("NCDHW", "NDHWC")}
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 # Kernels compute offsets in int64 bytes; a padded axis beyond this could overflow them.
 MAX_EXTENT = 2**62
+# Every sequence that an argument may be is far shorter; a longer one is not even copied.
+MOST_ELEMENTS = 64
 
 
 def batch_shape(n: int, channels: int, size: Size, channels_last: bool) -> Size:
@@ -70,9 +72,9 @@ def parse_int(op: str, name: str, value: Any, least: int) -> int:
     except TypeError:
         bad_type(op, f"{name} is {shown(value)}", "it must be an integer")
     if number < least:
-        bad_value(op, f"{name} is {number}", f"it must be at least {least}")
+        bad_value(op, f"{name} is {shown(number)}", f"it must be at least {least}")
     if number >= MAX_EXTENT:
-        bad_value(op, f"{name} is {number}", "it must be below 2**62")
+        bad_value(op, f"{name} is {shown(number)}", "it must be below 2**62")
     return number
 
 
@@ -84,11 +86,14 @@ def parse_flag(op: str, name: str, value: Any) -> bool:
 
 def parse_sequence(op: str, name: str, value: Any, needed: str) -> list[Any]:
     """The elements of a list, tuple or 1-d integer array; anything else is a TypeError."""
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray) and value.size <= MOST_ELEMENTS:
         value = value.tolist() if value.ndim else [value.item()]
     if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
         bad_type(op, f"{name} is {shown(value)}", needed)
-    return list(value)
+    parts = list(value[: MOST_ELEMENTS + 1])
+    if len(parts) > MOST_ELEMENTS:
+        bad_value(op, f"{name} is {shown(value)}, more than {MOST_ELEMENTS} elements", needed)
+    return parts
 
 
 def parse_shape(op: str, name: str, shape: Any, length: int, axes: str) -> Size:

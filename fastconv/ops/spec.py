@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastconv.ops.errors import bad_value
+from fastconv.ops.errors import bad_value, shown
 from fastconv.ops.parse import (
     LAYOUTS,
     MAX_EXTENT,
@@ -45,6 +45,11 @@ __all__ = [
     "conv_spec",
     "pool_spec",
 ]
+
+
+# A padded plane may have this many pixels, and this many for each of its own and of the output's. No net
+# comes near: a pixel that 31x31 filters see on a plane of its own becomes 961.
+MOST_PADDED, PADDED_FACTOR = 2**24, 64
 
 
 @dataclass(frozen=True)
@@ -149,9 +154,11 @@ class PoolSpec:
         for i, f, o, s, d, (before, after) in zip(
             self.size, self.window, self.out_size, self.stride, self.dilation, self.padding, strict=True
         ):
-            taps = (np.arange(o) * s - before)[:, None] + np.arange(f) * d
+            starts = np.arange(o) * s - before
             low, high = (-before, i + after) if self.count_include_pad else (0, i)
-            counts.append(((taps >= low) & (taps < high)).sum(1))
+            # taps t of [0, f) with low <= start + d*t < high: those below high less those below low
+            below = [np.clip(-((starts - limit) // d), 0, f) for limit in (low, high)]
+            counts.append(below[1] - below[0])
         return tuple(counts)
 
     @cached_property
@@ -224,6 +231,8 @@ def conv_spec(
     padding = parse_padding(op, padding, size, window, stride, dilation)
     check_padding_mode(op, padding_mode, padding, size)
     out_size = output_size(op, size, window, stride, dilation, padding, ceil_mode=False)
+    check_padded_size(op, size, padding, out_size)
+    stride, dilation = steps_taken(out_size, stride, window, dilation)
     spec = ConvSpec(
         *(n, c, k, groups, size, window, out_size, stride, dilation),
         *(padding, padding_mode, channels_last, dtype),
@@ -276,6 +285,8 @@ def conv_transpose_spec(
                 op, f"output_padding is {e}", f"it must be below the stride or the dilation, {max(s, d)}"
             )
     padding, out_size = transposed_size(op, padding, size, window, stride, extra, dilation)
+    check_padded_size(op, out_size, padding, size)
+    stride, dilation = steps_taken(size, stride, window, dilation)
     spec = ConvSpec(
         *(n, k_group * groups, c, groups, out_size, window, size, stride, dilation),
         *(padding, "zeros", channels_last, dtype),
@@ -324,6 +335,7 @@ def pool_spec(
         out_size = output_size(op, size, window, stride, dilation, padding, ceil_mode=ceil_mode)
     else:
         out_size = size_of_output(op, out_name, out_shape, n, c, layout, channels_last)
+    check_padded_size(op, size, padding, out_size)
     spec = PoolSpec(
         *(n, c, size, window, out_size, stride, dilation, padding, channels_last, dtype),
         *(count_include_pad, divisor_override),
@@ -398,6 +410,29 @@ def size_of_output(
         bad_value(op, f"{name} has {dy_n} images of {dy_c} channels", f"it must have the input's {n} of {c}")
     check_positive(op, name, size)
     return size
+
+
+def steps_taken(out_size: Size, stride: Size, window: Size, dilation: Size) -> tuple[Size, Size]:
+    """Stride and dilation, 1 on the axes where no step is taken: one output, one tap.
+
+    The result is the same, and kernels never multiply sizes that mean nothing.
+    """
+    return (
+        tuple(1 if o == 1 else s for o, s in zip(out_size, stride, strict=True)),
+        tuple(1 if f == 1 else d for f, d in zip(window, dilation, strict=True)),
+    )
+
+
+def check_padded_size(op: str, size: Size, padding: Padding, out_size: Size) -> None:
+    """Refuse padding out of all proportion to the arrays: kernels copy padded parts of a plane."""
+    padded = math.prod(i + before + after for i, (before, after) in zip(size, padding, strict=True))
+    limit = max(MOST_PADDED, PADDED_FACTOR * (math.prod(size) + math.prod(out_size)))
+    if padded > limit:
+        bad_value(
+            op,
+            f"padding {shown(padding)} makes {padded} pixels of a plane of {size} for {out_size} outputs",
+            f"there must be at most {limit}",
+        )
 
 
 def check_addressable(op: str, dtype: np.dtype[Any], *shapes: Size) -> None:
