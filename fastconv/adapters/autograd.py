@@ -211,11 +211,11 @@ def _true_convolution(a: Operand, b: Operand, mode: str) -> Array:
     image, filters = (b, a) if swap else (a, b)
     x, w = image.merged(), filters.merged()
     spatial = tuple(range(2, x.ndim))
-    padding = [_padding(r, mode) for r in filters.convolved]
-    out = [
+    padding = tuple(_padding(r, mode) for r in filters.convolved)
+    out = tuple(
         i + before + after - r + 1
         for i, r, (before, after) in zip(image.convolved, filters.convolved, padding, strict=True)
-    ]
+    )
     w = np.flip(w, spatial)
     if math.prod(out) < math.prod(filters.convolved):
         # A window larger than its output: the gradient of a filter of the output's size, from the dotted axis
@@ -226,7 +226,7 @@ def _true_convolution(a: Operand, b: Operand, mode: str) -> Array:
     else:
         y = getattr(fc, f"conv{len(out)}d")(x, w, padding=padding)
     y = y.swapaxes(0, 1) if swap else y
-    return y.reshape(a.free + b.free + tuple(out))
+    return y.reshape(a.free + b.free + out)
 
 
 def _padding(r: int, mode: str) -> tuple[int, int]:

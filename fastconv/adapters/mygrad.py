@@ -42,7 +42,7 @@ def conv_forward(op: Any, x: Any, w: Any, *, stride: Any, padding: Any = 0, dila
 def conv_backward(op: Any, grad: Array, index: int, **options: Any) -> Array:
     """``ConvND.backward_var``: the gradient of x (index 0) or of w (index 1)."""
     x, w = (variable.data for variable in op.variables)
-    geometry = {name: getattr(op, name).tolist() for name in ("stride", "padding", "dilation")}
+    geometry = {name: tuple(getattr(op, name).tolist()) for name in ("stride", "padding", "dilation")}
     grad = grad.astype(x.dtype, copy=False)  # MyGrad casts the result to the variable's dtype in any case
     if index == 0:
         dx: Array = by_rank("conv{}d_input_grad", x.ndim - 2)(grad, w, x.shape, **geometry)
@@ -69,7 +69,8 @@ def pool_backward(op: Any, grad: Array, index: int, **options: Any) -> Array:
     x, rank = op.variables[index].data, len(op.pool)
     images = planes(x, rank)
     pool, pool_grad = by_rank("max_pool{}d", rank), by_rank("max_pool{}d_grad", rank)
-    y, argmax = pool(images, op.pool.tolist(), stride=op.stride.tolist(), return_argmax=True)
+    window, stride = tuple(op.pool.tolist()), tuple(op.stride.tolist())
+    y, argmax = pool(images, window, stride=stride, return_argmax=True)
     if np.isnan(y.max(initial=0)):
         raise UnsupportedProblem(
             "max_pool: of several NaN in a window MyGrad takes the first, fastconv the last"
@@ -86,12 +87,12 @@ def planes(x: Array, rank: int) -> Array:
     return x.reshape(1, -1, *x.shape[x.ndim - rank :])
 
 
-def per_axis(value: Any, rank: int) -> list[int]:
+def per_axis(value: Any, rank: int) -> tuple[int, ...]:
     """An integer for every axis; what MyGrad refuses or truncates is left to MyGrad."""
     values = [value] * rank if isinstance(value, Integral) else list(value)
     if len(values) != rank or not all(isinstance(item, Integral) for item in values):
         raise UnsupportedProblem(f"{value!r} for {rank} axes")
-    return [int(item) for item in values]
+    return tuple(int(item) for item in values)
 
 
 def check_whole(size: Sequence[int], window: Sequence[int], stride: Sequence[int]) -> None:

@@ -34,7 +34,7 @@ def _conv2d_groups(x: Array, w: Array, pad: str = "SAME", stride: Pair = (1, 1))
     groups = x.shape[3] // w.shape[2]
     dtype = np.result_type(x, w)
     x, w = x.astype(dtype, copy=False), w.astype(dtype, copy=False)
-    return fc.conv2d(x, w, stride=stride, padding=pad.lower(), groups=groups, layout="NHWC")
+    return fc.conv2d(x, w, stride=tuple(stride), padding=pad.lower(), groups=groups, layout="NHWC")
 
 
 def _conv2d_gradx(w: Array, dy: Array, xsize: Pair, pad: str = "SAME", stride: Pair = (1, 1)) -> Array:
@@ -55,7 +55,8 @@ def _conv2d_gradx(w: Array, dy: Array, xsize: Pair, pad: str = "SAME", stride: P
     dy, w = dy.astype(np.float64, copy=False), w.astype(np.float64, copy=False)
     input_shape = (dy.shape[0], *xsize, w.shape[3])
     filters = w.swapaxes(2, 3)  # (R, S, C, K)
-    return fc.conv2d_input_grad(dy, filters, input_shape, stride=stride, padding=padding, layout="NHWC")
+    geometry = {"stride": tuple(stride), "padding": tuple(padding)}
+    return fc.conv2d_input_grad(dy, filters, input_shape, **geometry, layout="NHWC")
 
 
 def _patches() -> list[Patch]:

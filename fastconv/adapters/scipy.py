@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,8 @@ require(HOSTS["scipy"])
 
 from scipy import ndimage, signal  # noqa: E402
 
-Ends = list[tuple[int, int]]
+Ends = tuple[tuple[int, int], ...]
+TINY = np.finfo(np.float64).eps
 # SciPy's names of what lies beyond the image -> numpy.pad's
 BOUNDARY = {"fill": "constant", "wrap": "wrap", "symm": "symmetric"}
 EXTENSION = {
@@ -168,7 +169,7 @@ def _filtered(
             bad_value(op, f"images of {x.shape[-2:]} and a filter of {w.shape}", "one must hold the other")
         return _changed_places(x, w, flip)
     after = [{"valid": 0, "full": r - 1, "same": (r - 1) // 2 if flip else r // 2}[mode] for r in w.shape]
-    ends = [(r - 1 - a if mode == "same" else a, a) for r, a in zip(w.shape, after, strict=True)]
+    ends = tuple((r - 1 - a if mode == "same" else a, a) for r, a in zip(w.shape, after, strict=True))
     return _correlated(x, w[::-1, ::-1] if flip else w, ends, BOUNDARY[boundary], fillvalue)
 
 
@@ -190,10 +191,12 @@ def _extended(
     if w.dtype.kind not in "fiub":
         bad_value(op, f"weights have dtype {w.dtype}", "they must be real")
     w = w.astype(np.float64)
-    w[np.abs(w) <= np.finfo(np.float64).eps] = 0  # as SciPy, which leaves them out of the sum
-    if not w.all() and not (np.isfinite(cval) and np.isfinite(x).all()):
-        bad_value(op, "weights of 0 meet pixels that are not finite", "all must be finite")
-    ends: Ends = []
+    tiny = np.abs(w) <= TINY
+    if tiny.any():
+        w[tiny] = 0  # as SciPy, which leaves them out of the sum
+        if not (np.isfinite(cval) and np.isfinite(x).all()):
+            bad_value(op, "weights of 0 meet pixels that are not finite", "all must be finite")
+    ends: list[tuple[int, int]] = []
     origins = origin if isinstance(origin, Sequence) else (origin, origin)
     for r, moved in zip(w.shape, origins, strict=True):
         before = r // 2 + moved
@@ -204,9 +207,8 @@ def _extended(
             )
         ends.append((before, r - 1 - before))
     w = w[::-1, ::-1] if flip else w
-    return _correlated(x.astype(np.float64, copy=False), w, ends, EXTENSION[mode], cval).astype(
-        dtype, copy=False
-    )
+    y = _correlated(x.astype(np.float64, copy=False), w, tuple(ends), EXTENSION[mode], cval)
+    return y.astype(dtype, copy=False)
 
 
 def _correlated(x: Array, w: Array, ends: Ends, beyond: str, value: float) -> Array:
@@ -214,11 +216,18 @@ def _correlated(x: Array, w: Array, ends: Ends, beyond: str, value: float) -> Ar
     images = x.reshape(math.prod(x.shape[:-2]), 1, *x.shape[-2:])
     if beyond == "constant" and value == 0:
         y = fc.conv2d(images, w[None, None], padding=ends)
+    elif beyond == "constant":
+        y = fc.conv2d(np.pad(images, [(0, 0), (0, 0), *ends], constant_values=value), w[None, None])
     else:
-        constant = {"constant_values": value} if beyond == "constant" else {}
-        padded: Array = np.pad(images, [(0, 0), (0, 0), *ends], beyond, **constant)  # type: ignore[call-overload]
-        y = fc.conv2d(padded, w[None, None])
+        rows, columns = (_pixels(i, *end, beyond) for i, end in zip(x.shape[-2:], ends, strict=True))
+        y = fc.conv2d(images.take(rows, 2).take(columns, 3), w[None, None])
     return y.reshape(*x.shape[:-2], *y.shape[2:])
+
+
+@lru_cache(maxsize=256)
+def _pixels(size: int, before: int, after: int, beyond: str) -> Array:
+    """Which pixels of a row lie on a padded row; for one small image, numpy.pad takes longer than the sums."""
+    return np.pad(np.arange(size), (before, after), beyond)  # type: ignore[call-overload, no-any-return]
 
 
 def _check_images(op: str, name: str, x: Array, w_name: str, w: Array) -> None:
