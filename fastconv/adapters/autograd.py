@@ -216,15 +216,16 @@ def _true_convolution(a: Operand, b: Operand, mode: str) -> Array:
         i + before + after - r + 1
         for i, r, (before, after) in zip(image.convolved, filters.convolved, padding, strict=True)
     )
-    w = np.flip(w, spatial)
     if math.prod(out) < math.prod(filters.convolved):
         # A window larger than its output: the gradient of a filter of the output's size, from the dotted axis
-        # as the batch and w as dy -> (K, C, *out)
-        x, w = x.swapaxes(0, 1), w.swapaxes(0, 1)
+        # as the batch and w as dy -> (K, C, *out). The host's vjp has flipped x: flip it back, not the larger dy
+        x, w = np.flip(x.swapaxes(0, 1), spatial), w.swapaxes(0, 1)
+        padding = tuple((after, before) for before, after in padding)
         filter_grad = getattr(fc, f"conv{len(out)}d_filter_grad")
-        y = filter_grad(x, w, (w.shape[1], x.shape[1], *out), padding=padding).swapaxes(0, 1)
+        y = filter_grad(x, w, (w.shape[1], x.shape[1], *out), padding=padding)
+        y = np.flip(y, spatial).swapaxes(0, 1)
     else:
-        y = getattr(fc, f"conv{len(out)}d")(x, w, padding=padding)
+        y = getattr(fc, f"conv{len(out)}d")(x, np.flip(w, spatial), padding=padding)
     y = y.swapaxes(0, 1) if swap else y
     return y.reshape(a.free + b.free + out)
 
