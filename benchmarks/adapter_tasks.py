@@ -103,9 +103,7 @@ def cs231n() -> Iterator[Task]:
         (name, "conv", [array(x), array(w), array(w[:1]), {"stride": 1, "pad": pad}])
         for name, x, w, pad in CONVS
     ]
-    operations.append(
-        (POOL, "max_pool", [array(POOLED), {"pool_height": 2, "pool_width": 2, "stride": 2}])
-    )
+    operations.append((POOL, "max_pool", [array(POOLED), {"pool_height": 2, "pool_width": 2, "stride": 2}]))
     for name, kind, arguments in operations:
         yield Task(name, "forward", partial(make, kind, arguments, False))
         yield Task(name, BOTH, partial(make, kind, arguments, True))
@@ -177,7 +175,9 @@ def scipy() -> Iterator[Task]:
         batch, w = array((count, size, size)), array((taps, taps))
         name = f"{count} images {size}x{size}, {taps}x{taps}, one by one"
         for function in ("correlate2d", "convolve2d"):
-            yield Task(f"{function}: {name}", "forward", partial(make, signal, function, batch, w, mode="same"))
+            yield Task(
+                f"{function}: {name}", "forward", partial(make, signal, function, batch, w, mode="same")
+            )
         yield Task(f"ndimage.convolve: {name}", "forward", partial(make, ndimage, "convolve", batch, w))
 
 

@@ -26,7 +26,11 @@ import fastconv as fc
 from fastconv.adapters import HOSTS
 from fastconv.adapters.base import MissingHost
 
-ROUNDS, LONG, SHORT = 5, 1.0, 0.05  # rounds; seconds of what is not repeated; seconds of a round of short tasks
+ROUNDS, LONG, SHORT = (
+    5,
+    1.0,
+    0.05,
+)  # rounds; seconds of what is not repeated; seconds of a round of short tasks
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.thread_time}
 Clock = Callable[[], float]
 
@@ -71,7 +75,9 @@ def hosts_table(hosts: list[str], clock: Clock) -> Iterator[str]:
     yield "|---|---|---|---:|---:|---:|"
     for name in hosts:
         host = HOSTS[name]
-        label = f"{host.name} {host.version or ''}".strip() + (" (stand-in)" if stands_in(host.module) else "")
+        label = f"{host.name} {host.version or ''}".strip() + (
+            " (stand-in)" if stands_in(host.module) else ""
+        )
         adapter = importlib.import_module(f"fastconv.adapters.{name}")
         for task in TASKS[name]():
             before, after = compare(adapter, task, clock)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -55,7 +56,7 @@ def _conv2d_gradx(w: Array, dy: Array, xsize: Pair, pad: str = "SAME", stride: P
     dy, w = dy.astype(np.float64, copy=False), w.astype(np.float64, copy=False)
     input_shape = (dy.shape[0], *xsize, w.shape[3])
     filters = w.swapaxes(2, 3)  # (R, S, C, K)
-    geometry = {"stride": tuple(stride), "padding": tuple(padding)}
+    geometry: dict[str, Any] = {"stride": tuple(stride), "padding": tuple(padding)}
     return fc.conv2d_input_grad(dy, filters, input_shape, **geometry, layout="NHWC")
 
 

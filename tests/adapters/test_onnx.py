@@ -15,7 +15,7 @@ from onnx.reference.op_run import OpRun
 from fastconv.adapters import onnx as adapter
 from fastconv.adapters.base import count_calls
 from fastconv.adapters.onnx import FastEvaluator
-from fastconv.adapters.onnx.fuse import Chain
+from fastconv.adapters.onnx.chains import ConvChain, ViewChain
 
 RNG = np.random.default_rng(0)
 TOLERANCE = {np.float32: dict(rtol=1e-5, atol=1e-5), np.float64: dict(rtol=1e-12, atol=1e-12)}
@@ -255,11 +255,42 @@ def block():
 def test_what_follows_a_convolution_is_joined_to_it():
     model, feeds = block(), {"x": values(2, 3, 5, 6)}
     evaluator = FastEvaluator(model)
-    assert [type(node) for node, _ in evaluator._fused.steps] == [Chain, Chain]
+    assert [type(node) for node in evaluator._fused.nodes] == [ConvChain, ConvChain]
     with count_calls() as calls:
         got = evaluator.run(None, feeds)
     assert calls == {"conv2d": 2}
     assert_same(got, ReferenceEvaluator(model).run(None, feeds))
+
+
+def test_a_shuffle_of_channels_is_one_step():
+    body = "r = Reshape (x, split) t = Transpose <perm = [0, 2, 1, 3]> (r) y = Reshape (t, joined)"
+    model = with_weights(parse(body), split=np.array([2, 3, 2, 20]), joined=np.array([2, 6, 4, -1]))
+    evaluator, feeds = FastEvaluator(model), {"x": values(2, 6, 4, 5)}
+    assert [type(node) for node in evaluator._fused.nodes] == [ViewChain]
+    assert_same(evaluator.run(None, feeds), ReferenceEvaluator(model).run(None, feeds))
+    feeds["x"] = values(2, 6, 4, 4)
+    with pytest.raises(ValueError) as host:
+        ReferenceEvaluator(model).run(None, feeds)
+    with pytest.raises(ValueError) as here:
+        evaluator.run(None, feeds)
+    assert str(here.value) == str(host.value)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "y = Reshape (x, shape)",
+        "t = Transpose (x) y = Reshape (t, zeros)",
+        "y = Transpose (x)",
+        "r = Reshape (x, flat) s = Neg (r) t = Transpose (r) y = Sub (t, s)",
+    ],
+)
+def test_views_of_all_kinds(body):
+    model = parse(body, "x, shape")
+    model.graph.input[1].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    model = with_weights(model, zeros=np.array([0, -1]), flat=np.array([-1]))
+    feeds = {"x": values(2, 6, 4, 5), "shape": np.array([5, 0, 8])}
+    assert_same(FastEvaluator(model).run(None, feeds), ReferenceEvaluator(model).run(None, feeds))
 
 
 def test_who_asks_for_more_sees_every_node():

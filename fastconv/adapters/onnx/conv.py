@@ -25,22 +25,28 @@ def conv(
     kernel_shape: Ints = None,
     pads: Ints = None,
     strides: Ints = None,
-    activation: str | None = None,
 ) -> tuple[Array]:
     """Conv, opsets 1 to 22: x (N, C, ...), w (K, C/group, ...), bias (K,)."""
     check_window(w, kernel_shape)
     function = by_rank("conv{}d", x.ndim - 2)
-    y: Array = function(
-        x,
-        w,
-        bias,
-        stride=per_axis(strides),
-        padding=padding(auto_pad, pads),
-        dilation=per_axis(dilations),
-        groups=group,
-        activation=activation,
-    )
+    y: Array = function(x, w, bias, **geometry(auto_pad, dilations, group, pads, strides))
     return (y,)
+
+
+def geometry(
+    auto_pad: str = "NOTSET",
+    dilations: Ints = None,
+    group: int = 1,
+    pads: Ints = None,
+    strides: Ints = None,
+) -> dict[str, Any]:
+    """Conv's attributes as fastconv's keywords."""
+    return {
+        "stride": per_axis(strides),
+        "padding": padding(auto_pad, pads),
+        "dilation": per_axis(dilations),
+        "groups": group,
+    }
 
 
 def conv_transpose(
