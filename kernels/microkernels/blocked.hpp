@@ -1,7 +1,8 @@
 // The blocked kernel: implicit GEMM for the three passes, no im2col buffer (Goto, van de Geijn 2008; Dukhan 2019).
 #pragma once
 #include "filter_grad.hpp"
-#include "gather_first.hpp"
+#include "gather_boxes.hpp"
+#include "pointwise.hpp"
 #include "gather_last.hpp"
 #include "shifted_conv.hpp"
 #include "shifted_grad.hpp"
@@ -11,11 +12,11 @@ namespace fastconv {
 template <class T>
 ChannelsLast<T> channels_last_problem(const Geometry& g, bool input_grad, const T* source, T* dest) {
     const idx depth = input_grad ? g.k_group() : g.c_group(), columns = input_grad ? g.c_group() : g.k_group();
-    ChannelsLast<T> p{g.n, g.groups, depth, columns, depth * g.groups, columns * g.groups, {}, {}, source, dest,
+    ChannelsLast<T> p{g.n, g.groups, depth, columns, {source, {}, {}, depth * g.groups}, {dest, {}, {}, columns * g.groups},
                       nullptr, LINEAR};
     for (int a = 0; a < 3; a++) {
-        p.source_size[a] = input_grad ? g.out[a] : g.size[a];
-        p.dest_size[a] = input_grad ? g.size[a] : g.out[a];
+        p.source.size[a] = input_grad ? g.out[a] : g.size[a];
+        p.dest.size[a] = input_grad ? g.size[a] : g.out[a];
     }
     return p;
 }
@@ -31,26 +32,24 @@ ChannelsFirst<T> channels_first_problem(const Geometry& g, bool input_grad, cons
     return p;
 }
 
+// A 1x1 window at stride 1 without padding.
+inline bool pointwise(const View& v) {
+    for (const Axis& x : v.axis)
+        if (x.taps() != 1 || x.offset[0] || x.step != 1 || x.stride != 1 || x.size != x.out) return false;
+    return true;
+}
+
 // Packing a panel pays when many rows share it; a volume's shifts need none, but compute between the rows too.
 constexpr idx SHIFTED_ROWS = 64;
 
 template <class T>
-void run_channels_first(const Geometry& g, const std::vector<View>& views, const std::vector<FilterRows<T>>& filters,
+void run_channels_first(const Geometry& g, const std::vector<View>& views, const Filters<T>& filters,
                         const ChannelsFirst<T>& p, int threads) {
-    if (p.rows <= SHIFTED_ROWS && g.taps() > 1)
-        shifted_conv(g, views, filters, p, threads);
+    if (views.size() == 1 && pointwise(views[0]))
+        pointwise_first(g, p, Matrix<const T>{filters.at, filters.column_stride, filters.depth_stride}, filters.group_stride,
+                        threads);
     else
-        gather_channels_first(g, views, filters, p, threads);
-}
-
-// A 1x1 window at stride 1 sees the pixels of an image as one long row.
-inline void join_rows(View& v, idx dest_size[3]) {
-    idx pixels = 1;
-    for (const Axis& x : v.axis) {
-        if (x.taps() != 1 || x.offset[0] || x.step != 1 || x.stride != 1 || x.size != x.out) return;
-        pixels *= x.size;
-    }
-    for (int a = 0; a < 3; a++) v.axis[a].size = v.axis[a].out = dest_size[a] = a == 2 ? pixels : 1;
+        gather_boxes(g, views, filters, p, threads);
 }
 
 // Filters of the input gradient as rows: (K, C/groups, taps) -> per view (C/groups, K/groups x the view's taps).
@@ -79,9 +78,11 @@ void blocked_forward(const Geometry& g, const T* x, const T* w, const T* bias, A
     } else {
         ChannelsFirst<T> p = channels_first_problem(g, false, x, y);
         p.bias = bias, p.activation = activation;
-        join_rows(views[0], p.dest_size);
         const idx row = g.c_group() * g.taps();
-        run_channels_first(g, views, {{w, row, g.k_group() * row}}, p, threads);
+        if (p.rows <= SHIFTED_ROWS && g.taps() > 1)
+            shifted_conv(g, views, {{w, row, g.k_group() * row}}, p, threads);
+        else
+            run_channels_first(g, views, forward_filters(g, w), p, threads);
     }
 }
 
@@ -91,6 +92,7 @@ template <class T> void blocked_input_grad(const Geometry& g, const T* dy, const
         gather_channels_last(g, views, input_grad_filters(g, w), channels_last_problem(g, true, dy, dx), threads);
     } else {
         ChannelsFirst<T> p = channels_first_problem(g, true, dy, dx);
+        if (p.rows > SHIFTED_ROWS || g.taps() == 1) return run_channels_first(g, views, input_grad_filters(g, w), p, threads);
         std::vector<T> packed(g.taps() * g.c * g.k_group());
         std::vector<FilterRows<T>> filters;
         T* next = packed.data();
@@ -100,8 +102,7 @@ template <class T> void blocked_input_grad(const Geometry& g, const T* dy, const
             filters.push_back({next, row, g.c_group() * row});
             next += g.c * row;
         }
-        if (views.size() == 1) join_rows(views[0], p.dest_size);
-        run_channels_first(g, views, filters, p, threads);
+        shifted_conv(g, views, filters, p, threads);
     }
 }
 

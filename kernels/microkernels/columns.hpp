@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "gather_first.hpp"
+#include "copy_strided.hpp"
 #include "view.hpp"
 
 namespace fastconv {

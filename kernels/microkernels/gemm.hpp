@@ -44,7 +44,7 @@ void move_pieces(const Product<T>& c, const Piece* piece, idx row, int m, idx fi
     }
 }
 
-// A tile that is not whole vectors of one piece goes through `temp` (MR x NR).
+// A tile that is not of one piece goes through `temp` (MR x NR).
 template <class T>
 void gemm(idx rows, idx columns, idx depth, Matrix<const T> a, const T* b, idx ldb, const Product<T>& c, bool add,
           T* temp) {
@@ -56,9 +56,9 @@ void gemm(idx rows, idx columns, idx depth, Matrix<const T> a, const T* b, idx l
         const Piece* piece = c.pieces.data();
         for (idx panel = 0; panel < panels.count; panel++) {
             const idx first = panels.first(panel), last = first + panels.filled(panel);
-            const int width = panels.width(panel);
+            const int width = panels.width(panel), lanes = (int)(panels.filled(panel) - (width - 1) * L);
             while (piece->first + piece->length <= first) piece++;
-            const bool direct = first + width * L <= piece->first + piece->length;
+            const bool direct = last <= piece->first + piece->length;
             const T* from[MR];
             T* to[MR];
             for (int i = 0; i < m; i++) {
@@ -66,7 +66,7 @@ void gemm(idx rows, idx columns, idx depth, Matrix<const T> a, const T* b, idx l
                 to[i] = direct ? c.at + (row + i) * c.row + piece->at + first - piece->first : temp + i * NR<T>;
             }
             if (!direct && add) move_pieces(c, piece, row, m, first, last, temp, true);
-            tile_of<T>(m, width)(&segment, 1, Rows<T>{from, 0, a.column}, b + first, ldb, to, add);
+            part_tile_of<T>(m, width)(&segment, 1, Rows<T>{from, 0, a.column}, b + first, ldb, to, add, lanes);
             if (!direct) move_pieces(c, piece, row, m, first, last, temp, false);
         }
     }

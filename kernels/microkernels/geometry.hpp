@@ -18,6 +18,9 @@ struct Geometry {
     idx out_pixels() const { return out[0] * out[1] * out[2]; }
 };
 
+// Of the plain sum: twice the products.
+inline double flops_of(const Geometry& g) { return 2.0 * g.n * g.k * g.c_group() * g.taps() * g.out_pixels(); }
+
 enum Activation { LINEAR, RELU, LEAKY_RELU, SIGMOID, TANH };
 
 template <class I> inline I ceil_div(I a, I b) { return (a + b - 1) / b; }

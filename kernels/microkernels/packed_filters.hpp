@@ -52,22 +52,37 @@ inline std::vector<DepthBlock> depth_blocks(const Geometry& g, const View& v, id
 
 template <class T> struct PackedFilters {
     Filters<T> filters;
-    idx groups, kc;
+    idx groups, depth, kc;  // depth: channels of a group
     Panels<T> panels;
     std::vector<DepthBlock> blocks;
     std::unique_ptr<Workspace> memory;
+    idx taps_of_filter;
+    std::vector<idx> tap_number;  // of each tap of the filter in the view's order, or -1
+    std::vector<int> block_of;    // of each depth
 
     PackedFilters(const Geometry& g, const View& v, const Filters<T>& filters, idx groups, idx depth, idx columns)
-        : filters(filters), groups(groups), kc(1), panels(columns), blocks(depth_blocks(g, v, depth)) {
+        : filters(filters), groups(groups), depth(depth), kc(1), panels(columns), blocks(depth_blocks(g, v, depth)) {
         for (const DepthBlock& b : blocks) kc = std::max(kc, b.length);
+        for (size_t b = 0; b < blocks.size(); b++) block_of.insert(block_of.end(), blocks[b].length, (int)b);
+        taps_of_filter = g.taps();
+        tap_number.assign(taps_of_filter, -1);
+        idx number = 0;
+        for (idx d : v.axis[0].tap)
+            for (idx h : v.axis[1].tap)
+                for (idx w : v.axis[2].tap) tap_number[(d * g.window[1] + h) * g.window[2] + w] = number++;
     }
 
     idx row() const { return panels.vectors * LANES<T>; }
-    idx depth() const { return blocks.back().first + blocks.back().length; }
+    idx total() const { return blocks.back().first + blocks.back().length; }
+    idx runs() const {
+        size_t most = 0;
+        for (const DepthBlock& b : blocks) most = std::max(most, b.runs.size());
+        return (idx)most;
+    }
     // Where panels from `panel` on of a block start.
     T* at(idx group, size_t block, idx panel) const {
         const DepthBlock& b = blocks[block];
-        return (T*)memory->of(0) + (group * depth() + b.first) * row() + b.length * panels.first(panel);
+        return (T*)memory->of(0) + (group * total() + b.first) * row() + b.length * panels.first(panel);
     }
     void pack_panel(idx group, size_t block, idx panel, T* to) const {
         const idx ld = panels.width(panel) * LANES<T>;
@@ -76,12 +91,60 @@ template <class T> struct PackedFilters {
                               to + r.at * ld, ld);
     }
     void pack(int threads) {
-        memory.reset(new Workspace(groups * depth() * row() * sizeof(T), 1));
+        memory.reset(new Workspace(groups * total() * row() * sizeof(T), 1));
+        if (filters.tap_stride == 1 && taps_of_filter > 1) {
+            const idx chunks = ceil_div(depth, DEPTHS_AT_ONCE);
+            parallel_for(groups * panels.count * chunks, threads, [&](idx job, int) {
+                const idx first = job % chunks * DEPTHS_AT_ONCE;
+                transpose_panel(job / chunks / panels.count, job / chunks % panels.count, first,
+                                std::min(DEPTHS_AT_ONCE, depth - first));
+            });
+            return;
+        }
         const idx count = (idx)blocks.size();
         parallel_for(groups * count * panels.count, threads, [&](idx job, int) {
             const idx panel = job % panels.count, block = job / panels.count % count, group = job / panels.count / count;
             pack_panel(group, block, panel, at(group, block, panel));
         });
+    }
+
+private:
+    static constexpr idx DEPTHS_AT_ONCE = 64;
+
+    // Filters whose taps lie together: vectors along taps (and channels, where those follow), transposed.
+    void transpose_panel(idx group, idx panel, idx first, idx depths) {
+        constexpr int L = LANES<T>;
+        const idx taps = taps_of_filter, column = panels.first(panel), filled = panels.filled(panel);
+        const idx ld = panels.width(panel) * L;
+        const bool joined = filters.depth_stride == taps;
+        const idx length = joined ? depths * taps : taps;
+        std::vector<T*> start;  // of depth 0, were each block the first
+        for (size_t b = 0; b < blocks.size(); b++) start.push_back(at(group, b, panel) - blocks[b].first * ld);
+        for (idx line = 0; line < (joined ? 1 : depths); line++) {
+            const T* w = filters.at + group * filters.group_stride + (first + line) * filters.depth_stride +
+                         column * filters.column_stride;
+            idx tap = 0, channel = first + line;
+            for (idx e = 0; e < length; e += L) {
+                const idx n = std::min<idx>(L, length - e);
+                T* rows[L];
+                for (idx i = 0; i < n; i++) {
+                    const idx d = tap_number[tap] * depth + channel;
+                    rows[i] = tap_number[tap] < 0 ? nullptr : start[block_of[d]] + d * ld;
+                    if (++tap == taps) tap = 0, channel++;
+                }
+                for (idx j = 0; j < filled; j += L) {
+                    Vec<T> v[L];
+                    for (idx i = 0; i < L; i++) {
+                        const T* from = w + (j + i) * filters.column_stride + e;
+                        __builtin_prefetch(from + 8 * L);
+                        v[i] = j + i < filled ? load_part(from, n) : Vec<T>{};
+                    }
+                    transpose_rounds<T, L / 2>(v);
+                    for (idx i = 0; i < n; i++)
+                        if (rows[i]) store(rows[i] + j, v[i]);
+                }
+            }
+        }
     }
 };
 

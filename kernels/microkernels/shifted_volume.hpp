@@ -6,7 +6,8 @@
 #pragma once
 #include <algorithm>
 
-#include "gather_first.hpp"
+#include "channels_first.hpp"
+#include "copy_strided.hpp"
 
 namespace fastconv {
 

@@ -58,4 +58,14 @@ template <class T> void transpose(const T* from, idx lf, idx rows, idx columns, 
                              to + c * lt + r, lt);
 }
 
+// The same, a vector of columns at a time: for rows in cache to distant columns, each of which is then written as
+// one stream.
+template <class T> void transpose_to_streams(const T* from, idx lf, idx rows, idx columns, T* to, idx lt) {
+    constexpr int L = LANES<T>;
+    for (idx c = 0; c < columns; c += L)
+        for (idx r = 0; r < rows; r += L)
+            transpose_square(from + r * lf + c, lf, rows - r < L ? rows - r : L, columns - c < L ? columns - c : L,
+                             to + c * lt + r, lt);
+}
+
 }  // namespace fastconv

@@ -1,0 +1,23 @@
+// A channels-first forward or input-gradient problem: planes in, planes out.
+#pragma once
+#include "geometry.hpp"
+
+namespace fastconv {
+
+template <class T> struct ChannelsFirst {
+    idx images, groups, depth, rows;  // depth and rows per group
+    idx source_image, source_plane, dest_image, dest_plane;  // elements
+    idx dest_size[3];
+    const T* source;
+    T* dest;
+    const T* bias;
+    Activation activation;
+};
+
+// Filter rows of one view: row r of a group is depth x taps elements, taps fastest.
+template <class T> struct FilterRows {
+    const T* at;
+    idx row, group;  // strides
+};
+
+}  // namespace fastconv
