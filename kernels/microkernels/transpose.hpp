@@ -10,7 +10,7 @@ template <> struct Lane<float> { typedef int32_t type; };
 template <> struct Lane<double> { typedef int64_t type; };
 
 // In rows r and r + HALF, swaps the off-diagonal blocks of HALF lanes.
-template <class T, int HALF> inline void swap_blocks(Vec<T>& a, Vec<T>& b) {
+template <class T, int HALF> inline __attribute__((always_inline)) void swap_blocks(Vec<T>& a, Vec<T>& b) {
     constexpr int L = LANES<T>;
     typedef typename Lane<T>::type I;
     typedef I Index __attribute__((vector_size(L * sizeof(T))));
@@ -26,7 +26,7 @@ template <class T, int HALF> inline void swap_blocks(Vec<T>& a, Vec<T>& b) {
     b = (Vec<T>)__builtin_shuffle(x, y, high);
 }
 
-template <class T, int HALF> inline void transpose_rounds(Vec<T>* v) {
+template <class T, int HALF> inline __attribute__((always_inline)) void transpose_rounds(Vec<T>* v) {
     constexpr int L = LANES<T>;
     for (int r = 0; r < L; r++)
         if ((r / HALF) % 2 == 0) swap_blocks<T, HALF>(v[r], v[r + HALF]);

@@ -15,12 +15,13 @@ template <class T> struct WinogradFilters {
     bool flipped;                // the input gradient meets the taps in reverse
 };
 
-// The layout of the transformed filters. An even number of panels, so that two threads share them evenly.
+// The layout of the transformed filters. An even number of panels, so that two threads share them evenly, but none of
+// a single vector: the tile needs two for its peak.
 template <class T> struct FilterPanels {
     Panels<T> panels;
     idx groups, depth;
     explicit FilterPanels(const WinogradFilters<T>& f) : panels(f.columns), groups(f.groups), depth(f.depth) {
-        if (panels.count % 2 && panels.count < panels.vectors) panels.count++;
+        if (panels.count % 2 && 2 * (panels.count + 1) <= panels.vectors) panels.count++;
     }
     idx product(int width) const { return odd_lines<T>(depth * width * LANES<T>); }  // elements from one to the next
     idx panel() const { return PRODUCTS * product((int)ceil_div(panels.vectors, panels.count)); }

@@ -85,12 +85,19 @@ void transform_dy(const TileGrid& grid, const std::vector<TileRun>& runs, const 
                   int width, T* slab, T* to, idx stride) {
     constexpr int L = LANES<T>;
     const idx ld = width * L;
-    for (const TileRun& run : runs)
+    const auto window_of = [&](const TileRun& run, int j) {
+        return output_window(grid, run, column + j * L, std::min<idx>(L, filled - j * L));
+    };
+    for (size_t n = 0; n < runs.size(); n++)
         for (int j = 0; j < width; j++) {
-            const Window window = output_window(grid, run, column + j * L, std::min<idx>(L, filled - j * L));
+            const TileRun& run = runs[n];
+            const Window window = window_of(run, j);
+            const Window next = j + 1 < width ? window_of(run, j + 1) : window_of(runs[std::min(n + 1, runs.size() - 1)], 0);
             load_slab(dy, window, slab);
-            for (idx t = 0; t < run.count; t++)
+            for (idx t = 0; t < run.count; t++) {
+                prefetch_window(dy, next, t, run.count);
                 filter_transform_2d<T, OUT>(slab + OUT * t * L, window.columns * L, L, to + (run.at + t) * ld + j * L, stride);
+            }
         }
 }
 

@@ -79,19 +79,16 @@ template <class T>
 void transform_tiles(const TileGrid& grid, const std::vector<TileRun>& runs, const Image<const T>& x, idx c, idx channels,
                      T* slab, T* v, idx stride, idx row) {
     constexpr int L = LANES<T>;
-    const auto window_of = [&](size_t n, idx lane) {
-        return input_window(grid, runs[n], c + lane, std::min<idx>(L, channels - lane));
+    const auto window_of = [&](const TileRun& run, idx lane) {
+        return input_window(grid, run, c + lane, std::min<idx>(L, channels - lane));
     };
-    Window next = window_of(0, 0);
     for (size_t n = 0; n < runs.size(); n++)
         for (idx lane = 0; lane < channels; lane += L) {
             const TileRun& run = runs[n];
-            const Window window = next;
+            const Window window = window_of(run, lane);
+            const Window next =
+                lane + L < channels ? window_of(run, lane + L) : window_of(runs[std::min(n + 1, runs.size() - 1)], 0);
             load_slab(x, window, slab);
-            if (lane + L < channels)
-                next = window_of(n, lane + L);
-            else if (n + 1 < runs.size())
-                next = window_of(n + 1, 0);
             for (idx t = 0; t < run.count; t++) {
                 prefetch_window(x, next, t, run.count);
                 input_transform_2d<T>(slab + grid.out * t * L, window.columns * L, L, v + (run.at + t) * row + lane,
