@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -121,6 +122,24 @@ def test_same_bits_again(name: str, pass_name: str, data: st.DataObject) -> None
     for shift in (0, 1, 5):
         for first, again in zip(once, run(name, pass_name, spec, a, b, shift=shift), strict=True):
             np.testing.assert_array_equal(first, again)
+
+
+@pytest.mark.parametrize(
+    ("name", "pass_name"), [(name, p) for name, p in EVERY if p in KERNELS[name].prepared]
+)
+@given(data=st.data())
+def test_prepared_filters_give_the_same_bits(name: str, pass_name: str, data: st.DataObject) -> None:
+    channels_last, dtype = data.draw(st.booleans()), data.draw(st.sampled_from([np.float32, np.float64]))
+    spec, rng = drawn(data, name, pass_name, dtype, channels_last)
+    kernel = KERNELS[name]
+
+    def run_prepared(spec: ConvSpec, a: Array, w: Array, *rest: Any) -> None:
+        kernel.prepared[pass_name](spec, a, kernel.prepare(pass_name, spec, w), *rest)
+
+    a, w = arrays(spec, pass_name, reals, rng)
+    one = forward if pass_name == "forward" else input_grad
+    got = one(replace(kernel, passes={pass_name: run_prepared}), spec, a, w)
+    np.testing.assert_array_equal(got, one(kernel, spec, a, w))
 
 
 @pytest.mark.parametrize(("name", "pass_name"), EXACT)

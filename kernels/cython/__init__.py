@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -28,24 +29,26 @@ def engine(isa: str | None) -> Any:
 def kernels(isa: str | None) -> tuple[Kernel, ...]:
     """The kernels on one instruction set; without compiled code, their names and why they are missing.
 
-    Pass p of algorithm a is the engine's function ``a_p``.
+    Pass p of algorithm a is the engine's function ``a_p``, with prepared filters ``a_p_prepared``.
     """
     if isa is None:
         missing = "fastconv was installed without its compiled kernels"
         return tuple(Kernel(f"cython.{algorithm}", {}, missing=missing) for algorithm in ALGORITHMS)
     functions = engine(isa)
-    return tuple(
-        Kernel(
-            f"cython.{algorithm}",
-            {
-                p: getattr(functions, f"{algorithm}_{p}")
-                for p in passes
-                if hasattr(functions, f"{algorithm}_{p}")
-            },
-            unsupported=getattr(rules, f"{algorithm}_unsupported", rules.takes_all),
-            avoid=getattr(rules, f"{algorithm}_avoid", rules.takes_all),
-            sums_products=algorithm != "winograd",
-            isa=isa,
-        )
-        for algorithm, passes in ALGORITHMS.items()
+    return tuple(_kernel(functions, isa, algorithm, passes) for algorithm, passes in ALGORITHMS.items())
+
+
+def _kernel(functions: Any, isa: str, algorithm: str, passes: tuple[str, ...]) -> Kernel:
+    def found(names: Mapping[str, str]) -> dict[str, Any]:
+        return {key: getattr(functions, name) for key, name in names.items() if hasattr(functions, name)}
+
+    return Kernel(
+        f"cython.{algorithm}",
+        found({p: f"{algorithm}_{p}" for p in passes}),
+        unsupported=getattr(rules, f"{algorithm}_unsupported", rules.takes_all),
+        avoid=getattr(rules, f"{algorithm}_avoid", rules.takes_all),
+        sums_products=algorithm != "winograd",
+        isa=isa,
+        prepared=found({p: f"{algorithm}_{p}_prepared" for p in ("forward", "input_grad")}),
+        **found({"workspace": f"{algorithm}_workspace", "prepare": f"{algorithm}_prepare"}),
     )

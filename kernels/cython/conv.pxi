@@ -13,11 +13,6 @@ cdef extern from "blocked.hpp" namespace "fastconv" nogil:
     void c_blocked_input_grad "fastconv::blocked_input_grad"[T](const Geometry&, const T*, const T*, T*, int) except +
     void c_blocked_filter_grad "fastconv::blocked_filter_grad"[T](const Geometry&, const T*, const T*, T*, T*, int) except +
 
-cdef extern from "winograd.hpp" namespace "fastconv" nogil:
-    void c_winograd_forward "fastconv::winograd_forward"[T](const Geometry&, const T*, const T*, const T*, Activation, T*, int) except +
-    void c_winograd_input_grad "fastconv::winograd_input_grad"[T](const Geometry&, const T*, const T*, T*, int) except +
-    void c_winograd_filter_grad "fastconv::winograd_filter_grad"[T](const Geometry&, const T*, const T*, T*, T*, int) except +
-
 cdef extern from "depthwise_kernel.hpp" namespace "fastconv" nogil:
     void c_depthwise_forward "fastconv::depthwise_forward"[T](const Geometry&, const T*, const T*, const T*, Activation, T*, int) except +
     void c_depthwise_input_grad "fastconv::depthwise_input_grad"[T](const Geometry&, const T*, const T*, T*, int) except +
@@ -87,18 +82,6 @@ def blocked_input_grad(spec, dy, w, dx, threads):
 
 def blocked_filter_grad(spec, x, dy, dw, db, threads):
     run_filter_grad(c_blocked_filter_grad[float], c_blocked_filter_grad[double], spec, x, dy, dw, db, threads)
-
-
-def winograd_forward(spec, x, w, bias, y, activation, threads):
-    run_forward(c_winograd_forward[float], c_winograd_forward[double], spec, x, w, bias, y, activation, threads)
-
-
-def winograd_input_grad(spec, dy, w, dx, threads):
-    run_input_grad(c_winograd_input_grad[float], c_winograd_input_grad[double], spec, dy, w, dx, threads)
-
-
-def winograd_filter_grad(spec, x, dy, dw, db, threads):
-    run_filter_grad(c_winograd_filter_grad[float], c_winograd_filter_grad[double], spec, x, dy, dw, db, threads)
 
 
 def depthwise_forward(spec, x, w, bias, y, activation, threads):

@@ -12,6 +12,7 @@ cdef extern from "geometry.hpp" namespace "fastconv" nogil:
 ACTIVATIONS = {None: LINEAR, "relu": RELU, "leaky_relu": LEAKY_RELU, "sigmoid": SIGMOID, "tanh": TANH}
 
 include "conv.pxi"
+include "winograd.pxi"
 include "direct.pxi"
 include "im2col.pxi"
 include "pool.pxi"

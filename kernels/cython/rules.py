@@ -5,6 +5,7 @@ A threshold says where it was measured; docs/performance.md has the figures.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 
@@ -22,12 +23,70 @@ def winograd_unsupported(pass_name: str, spec: Any) -> str | None:
     return None
 
 
+# What Winograd costs, in multiply-adds of vectors: the 36 products for a tile, a channel of the one side and
+# a vector of the other; the transforms of a tile for a vector of channels of each side; of the filters for a
+# channel and a vector. And the blocked kernel on a pixel: for a tap, a channel and a vector; for a tap and
+# a channel; itself. Fitted to 1700 measurements on random shapes (docs/performance.md); the ratios hold for
+# every vector width, since transforms and products are vector code alike.
+WINOGRAD_COST = {"forward": (39, 480, 220), "input_grad": (39, 480, 220), "filter_grad": (48, 620, 350)}
+FILTER_TRANSFORM = 220
+BLOCKED_LAST = (0.85, 0.25, 75)
+BLOCKED_FIRST = (1.1, 0, 0)
+BLOCKED_FILTER_GRAD = (1, 0.3, 20)
+VECTOR_BYTES = 64
+
+
 def winograd_avoid(pass_name: str, spec: Any, threads: int) -> str | None:
-    """Transforms pay from about a vector of channels on each side (docs/performance.md)."""
-    c, k = spec.c // spec.groups, spec.k // spec.groups
-    if min(c, k) < 12:
-        return f"with {c} channels and {k} filters a group the transforms cost more than they save"
+    """Whether transforms, and the parts of tiles beyond the map, cost more than fewer products save."""
+    if winograd_unsupported(pass_name, spec) is not None:
+        return None
+    winograd, blocked = winograd_cost(pass_name, spec), blocked_cost(pass_name, spec)
+    if winograd > blocked:
+        times = winograd / blocked
+        return f"with its transforms it would take {times:.2g} times what plain sums of products take"
     return None
+
+
+def winograd_cost(pass_name: str, spec: Any) -> float:
+    """Multiply-adds of vectors in a group, by Winograd."""
+    depth, columns, lanes = _channels(pass_name, spec)
+    vectors = math.ceil(columns / lanes)
+    out = 7 - spec.window[0]
+    tiles: int = spec.n
+    for pixels, step in zip(_positions(pass_name, spec), spec.dilation, strict=True):
+        tiles *= step * math.ceil(math.ceil(pixels / step) / out)
+    products, source, dest = WINOGRAD_COST[pass_name]
+    transforms = tiles * (source * math.ceil(depth / lanes) + dest * vectors)
+    return tiles * products * depth * vectors + transforms + FILTER_TRANSFORM * depth * vectors
+
+
+def blocked_cost(pass_name: str, spec: Any) -> float:
+    """The same by sums of products."""
+    depth, columns, lanes = _channels(pass_name, spec)
+    cost: tuple[float, float, float] = BLOCKED_LAST if spec.channels_last else BLOCKED_FIRST
+    vector, tap, pixel = BLOCKED_FILTER_GRAD if pass_name == "filter_grad" else cost
+    size, taps = _positions(pass_name, spec), spec.window[0]
+    vectors: float
+    if pass_name == "filter_grad" or spec.channels_last:
+        vectors = math.ceil(columns / lanes)
+    else:  # vectors of pixels: all lanes are filled, but the positions between two rows are computed too
+        vectors = columns / lanes * (size[1] + spec.dilation[1] * (taps - 1)) / size[1]
+    pixels: int = spec.n * math.prod(size)
+    total: float = pixels * (taps * taps * depth * (vector * vectors + tap) + pixel)
+    return total
+
+
+def _positions(pass_name: str, spec: Any) -> tuple[int, ...]:
+    """The map that a pass writes (filter gradient: the map of dy)."""
+    size: tuple[int, ...] = spec.size if pass_name == "input_grad" else spec.out_size
+    return size
+
+
+def _channels(pass_name: str, spec: Any) -> tuple[int, int, int]:
+    """Channels read and channels written (filter gradient: of dy) in a group, and a vector's lanes."""
+    c, k = spec.c // spec.groups, spec.k // spec.groups
+    depth, columns = (k, c) if pass_name == "input_grad" else (c, k)
+    return depth, columns, VECTOR_BYTES // spec.dtype.itemsize
 
 
 def depthwise_unsupported(pass_name: str, spec: Any) -> str | None:

@@ -11,6 +11,8 @@ template <class T, class Pixel> Image<Pixel> image_of(const Geometry& g, bool ou
     return {at, size[1], size[2], output ? g.k : g.c, g.channels_last != 0};
 }
 
+inline double winograd_flops(const Geometry& g) { return 2.0 * g.n * g.k * g.c_group() * g.taps() * g.out_pixels(); }
+
 template <class T> WinogradFilters<T> winograd_filters(const Geometry& g, bool input_grad, const T* w) {
     if (input_grad) return {input_grad_filters(g, w), g.groups, g.k_group(), g.c_group(), true};
     return {forward_filters(g, w), g.groups, g.c_group(), g.k_group(), false};
@@ -28,28 +30,83 @@ WinogradConv<T> winograd_problem(const Geometry& g, bool input_grad, const T* so
             image_of<T>(g, input_grad, source), to, winograd_filters(g, input_grad, w), nullptr, LINEAR};
 }
 
-template <class T> void run_winograd(const Geometry& g, const WinogradConv<T>& p, int threads) {
-    const double flops = 2.0 * g.n * g.k * g.c_group() * g.taps() * g.out_pixels();
-    g.window[1] == 3 ? winograd_conv<T, 3>(p, nullptr, flops, threads) : winograd_conv<T, 5>(p, nullptr, flops, threads);
+template <class T> WinogradGrad<T> winograd_grad_problem(const Geometry& g, const T* x, const T* dy, T* dw) {
+    return {&g, TileGrid(g.n, g.out[1], g.out[2], g.dilation + 1, g.before + 1, POINTS + 1 - g.window[1]),
+            image_of<T>(g, false, x), image_of<T>(g, true, dy), dw};
+}
+
+// `ready`: the filters as winograd_prepare made them, or null.
+template <class T> void run_winograd(const Geometry& g, const WinogradConv<T>& p, const T* ready, int threads) {
+    if (g.window[1] == 3)
+        WinogradRun<T, 3>(p, ready, winograd_flops(g), threads).run();
+    else
+        WinogradRun<T, 5>(p, ready, winograd_flops(g), threads).run();
+}
+
+template <class T>
+void winograd_forward_with(const Geometry& g, const T* x, const T* w, const T* ready, const T* bias, Activation activation,
+                           T* y, int threads) {
+    WinogradConv<T> p = winograd_problem(g, false, x, w, y);
+    p.bias = bias, p.activation = activation;
+    run_winograd(g, p, ready, threads);
 }
 
 template <class T>
 void winograd_forward(const Geometry& g, const T* x, const T* w, const T* bias, Activation activation, T* y, int threads) {
-    WinogradConv<T> p = winograd_problem(g, false, x, w, y);
-    p.bias = bias, p.activation = activation;
-    run_winograd(g, p, threads);
+    winograd_forward_with<T>(g, x, w, nullptr, bias, activation, y, threads);
+}
+
+template <class T>
+void winograd_forward_prepared(const Geometry& g, const T* x, const T* u, const T* bias, Activation activation, T* y,
+                               int threads) {
+    winograd_forward_with<T>(g, x, nullptr, u, bias, activation, y, threads);
 }
 
 template <class T> void winograd_input_grad(const Geometry& g, const T* dy, const T* w, T* dx, int threads) {
-    run_winograd(g, winograd_problem(g, true, dy, w, dx), threads);
+    run_winograd<T>(g, winograd_problem(g, true, dy, w, dx), nullptr, threads);
+}
+
+template <class T> void winograd_input_grad_prepared(const Geometry& g, const T* dy, const T* u, T* dx, int threads) {
+    run_winograd<T>(g, winograd_problem<T>(g, true, dy, nullptr, dx), u, threads);
 }
 
 template <class T>
 void winograd_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* db, int threads) {
-    const WinogradGrad<T> p{&g, TileGrid(g.n, g.out[1], g.out[2], g.dilation + 1, g.before + 1, POINTS + 1 - g.window[1]),
-                            image_of<T>(g, false, x), image_of<T>(g, true, dy), dw};
-    g.window[1] == 3 ? winograd_grad<T, 3>(p, threads) : winograd_grad<T, 5>(p, threads);
+    const WinogradGrad<T> p = winograd_grad_problem(g, x, dy, dw);
+    if (g.window[1] == 3)
+        WinogradGradRun<T, 3>(p, winograd_flops(g), threads).run();
+    else
+        WinogradGradRun<T, 5>(p, winograd_flops(g), threads).run();
     if (db) bias_grad(g, dy, db, threads);
+}
+
+// Elements of the transformed filters; 0 where they are so many that transforming them anew in each call is cheaper
+// than reading them from memory.
+template <class T> idx winograd_prepared_elements(const Geometry& g, bool input_grad) {
+    const idx elements = FilterPanels<T>(winograd_filters<T>(g, input_grad, nullptr)).elements();
+    return elements * (idx)sizeof(T) <= WINOGRAD_U_BYTES ? elements : 0;
+}
+
+template <class T> void winograd_prepare(const Geometry& g, bool input_grad, const T* w, T* u, int threads) {
+    const WinogradFilters<T> filters = winograd_filters(g, input_grad, w);
+    if (g.window[1] == 3)
+        transform_all_filters<T, 3>(filters, FilterPanels<T>(filters), u, threads);
+    else
+        transform_all_filters<T, 5>(filters, FilterPanels<T>(filters), u, threads);
+}
+
+// Bytes that a pass (forward, input gradient, filter gradient) allocates.
+template <class T, int TAPS> idx winograd_workspace_of(const Geometry& g, int pass, int threads) {
+    if (pass == 2) {
+        const WinogradGrad<T> p = winograd_grad_problem<T>(g, nullptr, nullptr, nullptr);
+        return WinogradGradRun<T, TAPS>(p, winograd_flops(g), threads).workspace();
+    }
+    const WinogradConv<T> p = winograd_problem<T>(g, pass == 1, nullptr, nullptr, nullptr);
+    return WinogradRun<T, TAPS>(p, nullptr, winograd_flops(g), threads).workspace();
+}
+
+template <class T> idx winograd_workspace(const Geometry& g, int pass, int threads) {
+    return g.window[1] == 3 ? winograd_workspace_of<T, 3>(g, pass, threads) : winograd_workspace_of<T, 5>(g, pass, threads);
 }
 
 }  // namespace fastconv

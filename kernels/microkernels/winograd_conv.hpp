@@ -58,31 +58,53 @@ struct TransformedTiles {
 
 template <class T, int TAPS> class WinogradRun {
 public:
-    WinogradRun(const WinogradConv<T>& p, const T* ready, int threads)
-        : p(p), f(p.filters), layout(f), ready(ready), tiles(p.grid.tiles()), threads(threads) {}
+    // flops: of the direct sum; ready: all filters transformed, or null.
+    WinogradRun(const WinogradConv<T>& p, const T* ready, double flops, int threads)
+        : p(p), f(p.filters), layout(f), ready(ready), tiles(p.grid.tiles()),
+          threads(useful_threads(threads, tiles * f.columns, flops)) {}
 
     void run() {
-        const idx row_bytes = PRODUCTS * padded_row<T>(f.depth) * sizeof(T);
-        const idx most = std::max<idx>(MR, WINOGRAD_V_BYTES / row_bytes / MR * MR);
-        const idx wanted = threads == 1 ? 1 : 3 * threads;
-        const idx block = std::min(most, std::max<idx>(2 * MR, ceil_div(tiles * f.groups, wanted)));
-        const bool small = ready || layout.elements() * (idx)sizeof(T) <= WINOGRAD_U_BYTES;
-        if (small && f.groups * ceil_div(tiles, block) >= wanted)
-            by_blocks(std::min(WINOGRAD_SUB_BLOCK, block));
+        const Blocking b = blocking();
+        if (b.by_panels)
+            by_panels(b.tiles);
         else
-            by_panels(std::min(tiles, threads * most));
+            by_blocks(b.tiles);
+    }
+
+    // Bytes that run allocates.
+    idx workspace() const {
+        const Blocking b = blocking();
+        const idx tiles_elements = TransformedTiles::of<T>(b.tiles, f.depth).elements(), taps = TAPS;
+        if (b.by_panels)
+            return tiles_elements * sizeof(T) + threads * WinogradScratch<T>::bytes(0, ready ? 0 : layout.panel(), taps);
+        return threads * WinogradScratch<T>::bytes(tiles_elements, 0, taps) + (ready ? 0 : layout.elements() * sizeof(T));
     }
 
 private:
     const WinogradConv<T>& p;
     const WinogradFilters<T>& f;
     const FilterPanels<T> layout;
-    const T* ready;  // all filters transformed, or null
+    const T* ready;
     idx tiles;
     int threads;
 
-    void by_blocks(idx most) {
-        const idx blocks = ceil_div(tiles, most), block = ceil_div(ceil_div(tiles, blocks), (idx)MR) * MR;
+    struct Blocking {
+        bool by_panels;
+        idx tiles;  // transformed at a time, by a thread or by all of them
+    };
+
+    Blocking blocking() const {
+        const idx tile_bytes = PRODUCTS * padded_row<T>(f.depth) * sizeof(T), wanted = threads == 1 ? 1 : 3 * threads;
+        const idx most = std::max<idx>(MR, WINOGRAD_V_BYTES / tile_bytes / MR * MR);
+        const idx block = std::min({most, WINOGRAD_SUB_BLOCK, std::max<idx>(2 * MR, ceil_div(tiles * f.groups, wanted))});
+        const idx blocks = ceil_div(tiles, block);
+        const bool small = ready || layout.elements() * (idx)sizeof(T) <= WINOGRAD_U_BYTES;
+        if (small && f.groups * blocks >= wanted) return {false, ceil_div(ceil_div(tiles, blocks), (idx)MR) * MR};
+        return {true, std::min(tiles, threads * most)};
+    }
+
+    void by_blocks(idx block) {
+        const idx blocks = ceil_div(tiles, block);
         const auto v = TransformedTiles::of<T>(block, f.depth);
         Workspace filters(ready ? 0 : layout.elements() * sizeof(T), 1);
         if (!ready) {
@@ -93,7 +115,6 @@ private:
         parallel_for(f.groups * blocks, threads, [&](idx job, int thread) {
             WinogradScratch<T> s(workspace.of(thread), v.elements(), 0, TAPS);
             const idx group = job / blocks, first = job % blocks * block;
-            if (first >= tiles) return;
             const idx count = std::min(block, tiles - first);
             tile_runs(p.grid, first, count, INPUT_RUN, s.runs);
             transform_tiles(p.grid, s.runs, p.source, group * f.depth, f.depth, s.slab, s.tiles, v.stride, v.row);
@@ -180,9 +201,5 @@ private:
         }
     }
 };
-
-template <class T, int TAPS> void winograd_conv(const WinogradConv<T>& p, const T* ready, double flops, int threads) {
-    WinogradRun<T, TAPS>(p, ready, useful_threads(threads, p.grid.tiles() * p.filters.columns, flops)).run();
-}
 
 }  // namespace fastconv

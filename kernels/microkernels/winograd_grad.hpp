@@ -129,19 +129,30 @@ void finish_grad(const WinogradGrad<T>& p, const GradPart& part, const T* sums, 
 
 template <class T, int TAPS> class WinogradGradRun {
 public:
-    WinogradGradRun(const WinogradGrad<T>& p, int threads)
-        : p(p), g(*p.g), cg(g.c_group()), kg(g.k_group()), tiles(p.grid.tiles()), threads(threads) {}
+    // flops: of the direct sum
+    WinogradGradRun(const WinogradGrad<T>& p, double flops, int threads)
+        : p(p), g(*p.g), cg(g.c_group()), kg(g.k_group()), tiles(p.grid.tiles()),
+          threads(useful_threads(threads, tiles * g.k, flops)), shares(ceil_div<idx>(this->threads, g.groups)) {}
 
     void run() {
-        const idx sums = parts_of<T>({0, cg, 0, kg}).size() * GRAD_SUMS<T>;
-        const idx shares = ceil_div<idx>(threads, g.groups);
-        if (sums * (idx)sizeof(T) <= GRAD_OWN_SUMS && tiles >= GRAD_OWN_TILES * shares)
-            return by_shares(shares);
+        if (few_sums()) return by_shares();
         GradChunk chunk = whole_or_less();
         for (idx group = 0; group < g.groups; group++)
             for (idx c = 0; c < cg; c += chunk.channels)
                 for (idx k = 0; k < kg; k += chunk.columns)
                     by_parts({group * cg + c, std::min(chunk.channels, cg - c), group * kg + k, std::min(chunk.columns, kg - k)});
+    }
+
+    // Bytes that run allocates.
+    idx workspace() const {
+        if (few_sums()) {
+            const idx own = GradTiles<T>({0, cg, 0, kg}, GRAD_OWN_TILES).elements();
+            return g.groups * shares * all_sums() * sizeof(T) + threads * WinogradGradScratch<T>::bytes(TAPS * TAPS, own);
+        }
+        const GradChunk chunk = whole_or_less();
+        const idx block = std::max<idx>(1, shared_tiles(chunk)), parts = parts_of<T>(chunk).size();
+        return (GradTiles<T>(chunk, block).elements() + GRAD_SUMS<T> * (block < tiles ? parts : threads)) * sizeof(T) +
+               threads * WinogradGradScratch<T>::bytes(TAPS * TAPS, 0);
     }
 
 private:
@@ -150,9 +161,15 @@ private:
     const Geometry& g;
     idx cg, kg, tiles;
     int threads;
+    idx shares;  // of the tiles of a group, one a thread
 
-    void by_shares(idx shares) {
-        const idx parts_count = parts_of<T>({0, cg, 0, kg}).size(), size = parts_count * GRAD_SUMS<T>;
+    idx all_sums() const { return parts_of<T>({0, cg, 0, kg}).size() * GRAD_SUMS<T>; }
+    bool few_sums() const {
+        return all_sums() * (idx)sizeof(T) <= GRAD_OWN_SUMS && tiles >= GRAD_OWN_TILES * shares;
+    }
+
+    void by_shares() {
+        const idx size = all_sums(), parts_count = size / GRAD_SUMS<T>;
         const idx own = GradTiles<T>({0, cg, 0, kg}, GRAD_OWN_TILES).elements();
         Workspace sums(size * sizeof(T), g.groups * shares);
         Workspace workspace(WinogradGradScratch<T>::bytes(TAPS * TAPS, own), threads);
@@ -251,11 +268,5 @@ private:
         });
     }
 };
-
-template <class T, int TAPS> void winograd_grad(const WinogradGrad<T>& p, int threads) {
-    const Geometry& g = *p.g;
-    const double flops = 2.0 * g.n * g.k * g.c_group() * g.taps() * g.out_pixels();
-    WinogradGradRun<T, TAPS>(p, useful_threads(threads, p.grid.tiles() * g.k, flops)).run();
-}
 
 }  // namespace fastconv

@@ -1,0 +1,67 @@
+# Winograd: its passes, filters transformed in advance for a plan, and what it allocates.
+from fastconv.kernels.cython.rules import winograd_unsupported
+from fastconv.kernels.kernel import CONV_PASSES
+
+cdef extern from "winograd.hpp" namespace "fastconv" nogil:
+    void c_winograd_forward "fastconv::winograd_forward"[T](const Geometry&, const T*, const T*, const T*, Activation, T*, int) except +
+    void c_winograd_input_grad "fastconv::winograd_input_grad"[T](const Geometry&, const T*, const T*, T*, int) except +
+    void c_winograd_filter_grad "fastconv::winograd_filter_grad"[T](const Geometry&, const T*, const T*, T*, T*, int) except +
+    void c_winograd_forward_prepared "fastconv::winograd_forward_prepared"[T](const Geometry&, const T*, const T*, const T*, Activation, T*, int) except +
+    void c_winograd_input_grad_prepared "fastconv::winograd_input_grad_prepared"[T](const Geometry&, const T*, const T*, T*, int) except +
+    cnp.npy_int64 c_winograd_prepared_elements "fastconv::winograd_prepared_elements"[T](const Geometry&, bint)
+    void c_winograd_prepare "fastconv::winograd_prepare"[T](const Geometry&, bint, const T*, T*, int) except +
+    cnp.npy_int64 c_winograd_workspace "fastconv::winograd_workspace"[T](const Geometry&, int, int)
+
+
+def winograd_forward(spec, x, w, bias, y, activation, threads):
+    run_forward(c_winograd_forward[float], c_winograd_forward[double], spec, x, w, bias, y, activation, threads)
+
+
+def winograd_input_grad(spec, dy, w, dx, threads):
+    run_input_grad(c_winograd_input_grad[float], c_winograd_input_grad[double], spec, dy, w, dx, threads)
+
+
+def winograd_filter_grad(spec, x, dy, dw, db, threads):
+    run_filter_grad(c_winograd_filter_grad[float], c_winograd_filter_grad[double], spec, x, dy, dw, db, threads)
+
+
+def winograd_prepare(pass_name, spec, cnp.ndarray w):
+    """The transformed filters as a vector; w itself where it is cheaper to transform them in each call."""
+    cdef const Geometry* g = <const Geometry*>cnp.PyArray_DATA(<cnp.ndarray>spec.geometry)
+    cdef bint input_grad = pass_name == "input_grad"
+    cdef cnp.ndarray u
+    if is_float32(w):
+        elements = c_winograd_prepared_elements[float](g[0], input_grad)
+    else:
+        elements = c_winograd_prepared_elements[double](g[0], input_grad)
+    if elements == 0:
+        return w
+    shape = <cnp.npy_intp>elements
+    u = cnp.PyArray_EMPTY(1, &shape, cnp.PyArray_TYPE(w), 0)
+    if is_float32(w):
+        c_winograd_prepare[float](g[0], input_grad, <float*>data_of(w), <float*>data_of(u), 1)
+    else:
+        c_winograd_prepare[double](g[0], input_grad, <double*>data_of(w), <double*>data_of(u), 1)
+    return u
+
+
+def winograd_forward_prepared(spec, x, u, bias, y, activation, threads):
+    if u.ndim > 1:
+        return winograd_forward(spec, x, u, bias, y, activation, threads)
+    run_forward(c_winograd_forward_prepared[float], c_winograd_forward_prepared[double], spec, x, u, bias, y, activation, threads)
+
+
+def winograd_input_grad_prepared(spec, dy, u, dx, threads):
+    if u.ndim > 1:
+        return winograd_input_grad(spec, dy, u, dx, threads)
+    run_input_grad(c_winograd_input_grad_prepared[float], c_winograd_input_grad_prepared[double], spec, dy, u, dx, threads)
+
+
+def winograd_workspace(pass_name, spec, int threads):
+    cdef const Geometry* g = <const Geometry*>cnp.PyArray_DATA(<cnp.ndarray>spec.geometry)
+    cdef int number = CONV_PASSES.index(pass_name)
+    if spec.empty or winograd_unsupported(pass_name, spec) is not None:
+        return 0
+    if spec.dtype.itemsize == 4:
+        return c_winograd_workspace[float](g[0], number, threads)
+    return c_winograd_workspace[double](g[0], number, threads)
