@@ -26,6 +26,31 @@ template <class I, int L> inline Run<I, L> multiples(I step) {
     }
 }
 
+// Is any of L elements a NaN? (A loop over the lanes of a wide vector would cost more than a window's comparisons.)
+template <class T, int L> inline bool has_nan(Run<T, L> v) {
+    constexpr bool SINGLE = sizeof(T) == 4;
+    if constexpr (L == 1) return v != v;
+#if defined(__AVX512F__)
+    else if constexpr (L * sizeof(T) == 64 && SINGLE) return _mm512_cmp_ps_mask((__m512)v, (__m512)v, _CMP_UNORD_Q);
+    else if constexpr (L * sizeof(T) == 64) return _mm512_cmp_pd_mask((__m512d)v, (__m512d)v, _CMP_UNORD_Q);
+#endif
+#if defined(__AVX__)
+    else if constexpr (L * sizeof(T) == 32 && SINGLE)
+        return _mm256_movemask_ps(_mm256_cmp_ps((__m256)v, (__m256)v, _CMP_UNORD_Q));
+    else if constexpr (L * sizeof(T) == 32)
+        return _mm256_movemask_pd(_mm256_cmp_pd((__m256d)v, (__m256d)v, _CMP_UNORD_Q));
+#endif
+#if defined(__SSE2__)
+    else if constexpr (L * sizeof(T) == 16 && SINGLE) return _mm_movemask_ps(_mm_cmpunord_ps((__m128)v, (__m128)v));
+    else if constexpr (L * sizeof(T) == 16) return _mm_movemask_pd(_mm_cmpunord_pd((__m128d)v, (__m128d)v));
+#endif
+    else {
+        bool found = false;
+        for (int i = 0; i < L; i++) found |= v[i] != v[i];
+        return found;
+    }
+}
+
 template <int V> using Constant = std::integral_constant<int, V>;
 
 // Calls body(Constant<L>) with the lanes of a vector, halved until they are at most `count`.

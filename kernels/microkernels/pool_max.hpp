@@ -7,36 +7,74 @@
 
 namespace fastconv {
 
-// The maximum so far of L windows, and where it was.
-template <class T, class I, int L> struct Maximum {
+// The maximum so far of L windows and, if WHERE, the tap it was at.
+template <class T, class I, int L, bool WHERE> struct Maximum {
     typedef Run<T, L> V;
     typedef Run<I, L> Index;
     V value;
     Index at;
+    V sum;  // NaN if one was met
 
+    // Right as long as there is no NaN: value waits for value alone, the other operations run beside it.
     void meet(V v, Index i) {
+        move(v > value, i);
+        value = v > value ? v : value;
+        sum += v;
+    }
+    void meet_nan(V v, Index i) {
         const auto wins = (v > value) | (v != v);
         value = wins ? v : value;
-        if constexpr (L == 1)
-            at = wins ? i : at;
-        else
-            at = __builtin_convertvector(wins, Index) ? i : at;
+        move(wins, i);
+    }
+
+private:
+    template <class Mask> void move(Mask wins, Index to) {
+        if constexpr (WHERE && L == 1)
+            at = wins ? to : at;
+        else if constexpr (WHERE)
+            at = __builtin_convertvector(wins, Index) ? to : at;
     }
 };
 
-// L windows whose rows have `count` taps (WIDTH where that is not 0) a dilation apart; tap(i) loads the elements i
-// from the windows' first taps.
-template <class T, class I, int L, int WIDTH, class Tap>
-inline Maximum<T, I, L> max_windows(const WindowRows& rows, idx count, idx dilation, Tap tap) {
-    typedef Run<I, L> Index;
-    const Index step = (I)dilation - Index{};
-    if (WIDTH) count = WIDTH;
-    Maximum<T, I, L> best{tap(rows.first), (I)rows.first - Index{}};
-    rows.each([&](idx row) {
-        Index at = (I)row - Index{};
-        for (idx t = 0; t < count; t++, at += step) best.meet(tap(row + t * dilation), at);
-    });
+// L windows: SIDE x SIDE taps, or where that is 0 `rows` of `count` taps; `tap(i)` loads elements i of the planes,
+// counted from the windows' first ones, which are at `first`.
+template <class T, class I, int L, bool WHERE, bool NANS, int SIDE, class Tap>
+inline Maximum<T, I, L, WHERE> max_windows(const WindowRows& rows, idx count, idx dilation, Tap tap) {
+    const idx depths = SIDE ? 1 : rows.depths, heights = SIDE ? SIDE : rows.heights;
+    if (SIDE) count = SIDE;
+    Maximum<T, I, L, WHERE> best{tap(0), {}, {}};
+    idx depth = 0;
+    for (idx d = 0; d < depths; d++, depth += rows.depth_step) {
+        idx row = depth;
+        for (idx h = 0; h < heights; h++, row += rows.height_step) {
+            idx i = row;
+            for (idx t = 0; t < count; t++, i += dilation) {
+                const Run<I, L> at = (I)i - Run<I, L>{};
+                if constexpr (NANS)
+                    best.meet_nan(tap(i), at);
+                else
+                    best.meet(tap(i), at);
+            }
+        }
+    }
     return best;
+}
+
+template <class T, class I, int L, bool WHERE, class Tap>
+[[gnu::noinline]] void store_max_nan(WindowRows rows, idx count, idx dilation, Tap tap, Run<I, L> first, T* y,
+                                     I* argmax) {
+    const auto best = max_windows<T, I, L, WHERE, true, 0>(rows, count, dilation, tap);
+    *(Run<T, L>*)y = best.value;
+    if constexpr (WHERE) *(Run<I, L>*)argmax = best.at + first;
+}
+
+template <class T, class I, int L, bool WHERE, int SIDE, class Tap>
+inline void store_max(const WindowRows& rows, idx count, idx dilation, Tap tap, Run<I, L> first, T* y, I* argmax) {
+    const auto best = max_windows<T, I, L, WHERE, false, SIDE>(rows, count, dilation, tap);
+    if (__builtin_expect(has_nan<T, L>(best.sum), 0))
+        return store_max_nan<T, I, L, WHERE>(rows, count, dilation, tap, first, y, argmax);
+    *(Run<T, L>*)y = best.value;
+    if constexpr (WHERE) *(Run<I, L>*)argmax = best.at + first;
 }
 
 // One window whose rows have at least a vector of taps.
@@ -44,11 +82,11 @@ template <class T, class I>
 inline void max_long_window(const WindowRows& rows, const T* x, idx count, T* y, I* argmax, idx start) {
     constexpr int L = LANES<T>;
     const Run<I, L> lane = multiples<I, L>(1);
-    Maximum<T, I, L> best{load(x + rows.first), (I)rows.first + lane};
+    Maximum<T, I, L, true> best{load(x + rows.first), (I)rows.first + lane, {}};
     rows.each([&](idx row) {
         for (idx t = 0; t < count; t += L) {
             const idx at = row + std::min(t, count - L);
-            best.meet(load(x + at), (I)at + lane);
+            best.meet_nan(load(x + at), (I)at + lane);
         }
     });
     T value = best.value[0];
@@ -62,53 +100,57 @@ inline void max_long_window(const WindowRows& rows, const T* x, idx count, T* y,
     if (argmax) *argmax = at + (I)start;
 }
 
-template <class T, class I, int STEP>
+template <class T, class I, bool WHERE, int STEP, int SIDE>
 inline void max_row(const Windows& g, const T* plane, const WindowRows& rows, T* y, I* argmax) {
     const idx step = STEP ? STEP : g.stride[2], dilation = g.dilation[2], before = g.before[2];
     // `count` taps from tap `lo` on
-    const auto columns = [=](auto lanes, idx j, idx lo, idx count) {
+    const auto columns = [=](auto lanes, auto side, idx j, idx lo, idx count) {
         constexpr int L = lanes;
-        const idx start = j * step - before + lo * dilation;
-        const T* x = plane + start;
-        const auto best = max_windows<T, I, L, 0>(
-            rows, count, dilation, [=](idx at) { return load_strided<T, L, STEP>(x + at, step); });
-        *(Run<T, L>*)(y + j) = best.value;
-        if (argmax) *(Run<I, L>*)(argmax + j) = best.at + ((I)start + multiples<I, L>((I)step));
+        const idx first = rows.first + j * step - before + lo * dilation;
+        store_max<T, I, L, WHERE, side>(
+            rows, count, dilation, [=](idx i) { return load_strided<T, L, STEP>(plane + first + i, step); },
+            (I)first + multiples<I, L>((I)step), y + j, argmax + j);
     };
     const auto column = [&](idx j) {
         const Reach& w = g.reach[2][j];
         if (g.long_rows && w.hi - w.lo >= LANES<T>)
-            max_long_window(rows, plane + w.start + w.lo, w.hi - w.lo, y + j, argmax ? argmax + j : nullptr,
+            max_long_window(rows, plane + w.start + w.lo, w.hi - w.lo, y + j, WHERE ? argmax + j : nullptr,
                             w.start + w.lo);
         else
-            columns(Constant<1>{}, j, w.lo, w.hi - w.lo);
+            columns(Constant<1>{}, Constant<0>{}, j, w.lo, w.hi - w.lo);
     };
     for (idx j = 0; j < g.inner_lo; j++) column(j);
-    cover<T>(g.inner_lo, g.inner_hi, [&](auto lanes, idx j) { columns(lanes, j, 0, g.window[2]); });
+    const bool whole = rows.heights == SIDE;
+    cover<T>(g.inner_lo, g.inner_hi, [&](auto lanes, idx j) {
+        if (whole)
+            columns(lanes, Constant<SIDE>{}, j, 0, SIDE);
+        else
+            columns(lanes, Constant<0>{}, j, 0, g.window[2]);
+    });
     for (idx j = g.inner_hi; j < g.out[2]; j++) column(j);
 }
 
-template <class T, class I, int STEP>
+template <class T, class I, bool WHERE, int STEP, int SIDE>
 void max_pool_first(const Windows& g, const T* x, T* y, I* argmax, idx begin, idx end) {
     RowCursor at(g, begin);
     for (idx row = begin; row < end; row++, at.next())
-        max_row<T, I, STEP>(g, x + at.plane * g.pixels(), g.rows_of(at.d, at.h), y + row * g.out[2],
-                                   argmax ? argmax + row * g.out[2] : nullptr);
+        max_row<T, I, WHERE, STEP, SIDE>(g, x + at.plane * g.pixels(), g.rows_of(at.d, at.h), y + row * g.out[2],
+                                         WHERE ? argmax + row * g.out[2] : nullptr);
 }
 
-template <class T, class I, int WIDTH>
-inline void max_pixel(const WindowRows& rows, const T* x, idx channels, idx count, idx dilation, I start, T* y,
+template <class T, class I, bool WHERE, int SIDE>
+inline void max_pixel(const WindowRows& rows, const T* x, idx channels, idx count, idx dilation, idx first, T* y,
                       I* argmax) {
+    x += first * channels;
     cover<T>(0, channels, [=](auto lanes, idx c) {
         typedef Run<T, lanes> V;
-        auto best = max_windows<T, I, lanes, WIDTH>(rows, count, dilation,
-                                                    [=](idx at) { return *(const V*)(x + at * channels + c); });
-        *(V*)(y + c) = best.value;
-        if (argmax) *(Run<I, lanes>*)(argmax + c) = best.at + start;
+        store_max<T, I, lanes, WHERE, SIDE>(
+            rows, count, dilation, [=](idx i) { return *(const V*)(x + i * channels + c); },
+            (I)first - Run<I, lanes>{}, y + c, argmax + c);
     });
 }
 
-template <class T, class I, int WIDTH>
+template <class T, class I, bool WHERE, int SIDE>
 void max_pool_last(const Windows& g, const T* x, T* y, I* argmax, idx begin, idx end) {
     RowCursor at(g, begin);
     const idx channels = g.c, dilation = g.dilation[2];
@@ -117,28 +159,41 @@ void max_pool_last(const Windows& g, const T* x, T* y, I* argmax, idx begin, idx
         const T* image = x + at.plane * g.pixels() * channels;
         for (idx j = 0; j < g.out[2]; j++) {
             const Reach w = g.reach[2][j];
-            const idx to = (row * g.out[2] + j) * channels, start = w.start + w.lo * dilation, count = w.hi - w.lo;
-            const auto pixel = [&](auto width) {
-                max_pixel<T, I, width>(rows, image + start * channels, channels, count, dilation, (I)start, y + to,
-                                       argmax ? argmax + to : nullptr);
+            const idx to = (row * g.out[2] + j) * channels, first = rows.first + w.start + w.lo * dilation;
+            const auto pixel = [&](auto side) {
+                max_pixel<T, I, WHERE, side>(rows, image, channels, w.hi - w.lo, dilation, first, y + to,
+                                             WHERE ? argmax + to : nullptr);
             };
-            if (count == WIDTH)
-                pixel(Constant<WIDTH>{});
+            if (w.hi - w.lo == SIDE && rows.heights == SIDE)
+                pixel(Constant<SIDE>{});
             else
                 pixel(Constant<0>{});
         }
     }
 }
 
-template <class T, class I> void max_pool(const Geometry& geometry, const T* x, T* y, I* argmax, int threads) {
+// Windows of 2x2 and 3x3, and strides of 1 and 2, have code of their own; planes beyond 2^31 elements have not.
+template <class T, class I, bool WHERE>
+void max_pool_where(const Geometry& geometry, const T* x, T* y, I* argmax, int threads) {
     const Windows g(geometry, LANES<T>);
-    const double flops = 4.0 * g.planes() * g.out_pixels() * g.taps();  // a tap: two comparisons, two selections
+    const double flops = 4.0 * g.planes() * g.out_pixels() * g.taps();  // a tap: comparison, selections, check
+    const bool square = g.window[0] == 1 && g.window[1] == g.window[2] && sizeof(I) == 4;
     parallel_rows(g.rows(), threads, flops, [&](idx begin, idx end) {
-        if (g.channels_last)
-            with_constant<2>(g.window[2], [&](auto width) { max_pool_last<T, I, width>(g, x, y, argmax, begin, end); });
-        else
-            with_constant<1>(g.stride[2], [&](auto step) { max_pool_first<T, I, step>(g, x, y, argmax, begin, end); });
+        with_constant<2>(square ? g.window[2] : 0, [&](auto side) {
+            if (g.channels_last) return max_pool_last<T, I, WHERE, side>(g, x, y, argmax, begin, end);
+            with_constant<1>(side || sizeof(I) == 4 ? g.stride[2] : 0, [&](auto step) {
+                max_pool_first<T, I, WHERE, step, side>(g, x, y, argmax, begin, end);
+            });
+        });
     });
+}
+
+// argmax may be null.
+template <class T, class I> void max_pool(const Geometry& g, const T* x, T* y, I* argmax, int threads) {
+    if (argmax)
+        max_pool_where<T, I, true>(g, x, y, argmax, threads);
+    else
+        max_pool_where<T, int32_t, false>(g, x, y, nullptr, threads);
 }
 
 }  // namespace fastconv

@@ -2,7 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstring>
-#if defined(__AVX512F__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
