@@ -13,7 +13,7 @@ x = np.ascontiguousarray(photographs.transpose(0, 3, 1, 2), np.float32) / 255 - 
 labels = np.arange(2).repeat(4)
 augment, rng = alexnet_augment(x), np.random.default_rng(0)
 net, optimizer = AlexNet(2, seed=0), fc.SGD(0.01, momentum=0.9, weight_decay=5e-4)
-for step in range(4):
+for step in range(8):
     started = time.perf_counter()
     logits = net(augment(x.repeat(4, 0), rng))
     loss, dlogits = fc.softmax_cross_entropy(logits, labels)

@@ -76,13 +76,44 @@ def assert_same(layer, x):
     return y
 
 
+def photographs():
+    """A square of 224 pixels from each of scikit-learn's photographs, (2, 3, 224, 224)."""
+    pytest.importorskip("PIL", reason="Pillow, which reads the photographs, is not installed")
+    sample = pytest.importorskip(
+        "sklearn.datasets", reason="scikit-learn is not installed"
+    ).load_sample_images
+    cut = np.stack([image[100:324, 200:424] for image in sample().images])
+    return np.ascontiguousarray(cut.transpose(0, 3, 1, 2), np.float32) / 255
+
+
 def test_alexnet_layer_by_layer():
-    net = AlexNet(10, seed=0).eval()
-    x = np.random.default_rng(0).random((1, 3, 224, 224), np.float32)
+    net, x = AlexNet(10, seed=0).eval(), photographs()[:1]
     for layer in net.layers:
         x = assert_same(layer, x)
         layer.forget()
     assert x.shape == (1, 10)
+
+
+def test_a_training_step_of_alexnet():
+    # In float64: no pixel is so near to a ReLU's kink that rounding moves it across.
+    net, x = AlexNet(10, seed=0).eval().astype("float64"), photographs().astype(np.float64)
+    labels = np.array([3, 8])
+    wanted = in_torch(net, torch.tensor(x))
+    in_torch_loss = F.cross_entropy(wanted, torch.tensor(labels))
+    in_torch_loss.backward()
+    theirs = {f"{i}.{name}": t for i, layer in enumerate(net.layers) for name, t in layer.in_torch.items()}
+    torch.optim.SGD(theirs.values(), 0.01, 0.9, weight_decay=5e-4).step()
+
+    before = {name: p.copy() for name, p in net.params.items()}
+    loss, dlogits = fc.softmax_cross_entropy(net(x), labels)
+    net.backward(dlogits)
+    fc.SGD(0.01, 0.9, weight_decay=5e-4).step(net.params, net.grads)
+    assert loss == pytest.approx(in_torch_loss.item(), rel=1e-10)
+    assert theirs.keys() == net.params.keys()
+    for name, p in net.params.items():
+        change, wanted_change = p - before[name], theirs[name].detach().numpy() - before[name]
+        largest = np.abs(wanted_change).max()
+        np.testing.assert_allclose(change, wanted_change, rtol=0, atol=1e-8 * largest, err_msg=name)
 
 
 @pytest.mark.parametrize("block", [basic_block, bottleneck])

@@ -9,7 +9,7 @@ from fastconv.layers import GlobalAvgPool2d, LocalResponseNorm, Residual
 from fastconv.models import MLP, VGG16, AlexNet, LeNet5, ResNet18, ResNet50, alexnet_augment
 from fastconv.nn.alexnet import colour_shift
 from fastconv.nn.augment import random_crop
-from fastconv.nn.lenet import C3_TABLE, DIGIT_CODES, CodeWords, ScaledTanh, Subsampling, TableConv2d
+from fastconv.nn.lenet import C3_TABLE, DIGIT_CODES, CodeWords, Field, ScaledTanh, Subsampling, TableConv2d
 
 NCHW = (2, 6, 4, 6)
 LAYERS = {
@@ -21,6 +21,7 @@ LAYERS = {
     "scaled-tanh": (ScaledTanh, NCHW),
     "subsampling": (lambda: Subsampling(6), NCHW),
     "table-conv": (lambda: TableConv2d(((0, 2), (1,), (0, 3, 5)), 3), NCHW),
+    "field": (lambda: Field(12), (2, 1, 8, 8)),
     "code-words": (lambda: CodeWords(DIGIT_CODES), (3, 84)),
 }
 
