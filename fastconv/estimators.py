@@ -7,7 +7,7 @@ pixel high. float32 and float64 images are computed in their own type, others in
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -102,12 +102,13 @@ class ConvNetClassifier(ClassifierMixin, ImageEstimator):  # type: ignore[misc]
     learning_rate : float, default 2e-3
         Of Adam, at the top of a one-cycle schedule (constant in `partial_fit`).
     augment : callable (x, rng) -> x, optional
-        Of batches (N, C, H, W), as in `fastconv.nn.augment`.
+        Of batches (N, C, H, W) of standardized images, as in `fastconv.nn.augment`, whose functions can be
+        pickled with the classifier.
     image_shape : (H, W) or (H, W, C), optional
         Of flat rows.
     early_stopping : bool, default False
-        Hold out `validation_fraction` of the data, stop when its loss has not fallen for `patience` epochs,
-        and go back to the best epoch.
+        Hold out `validation_fraction` of the data, stop when its loss (without sample weights) has not fallen
+        for `patience` epochs, and go back to the best epoch.
     validation_fraction : float, default 0.1
     patience : int, default 5
     warm_start : bool, default False
@@ -184,6 +185,7 @@ class ConvNetClassifier(ClassifierMixin, ImageEstimator):  # type: ignore[misc]
         rng = self.generator()
         if not goes_on:
             self.start(x, weights, rng)
+        self.optimizer_.lr = Adam(self.learning_rate).lr
         x = self.scaled(x)
         best = (
             Best(self.net_, parse_int("fit", "patience", self.patience, 1)) if self.early_stopping else None
@@ -234,6 +236,7 @@ class ConvNetClassifier(ClassifierMixin, ImageEstimator):  # type: ignore[misc]
         rng = self.generator()
         if first:
             self.start(x, weights, rng)
+        self.optimizer_.lr = Adam(self.learning_rate).lr
         self.history_ = self.net_.fit(
             self.scaled(x),
             labels,
@@ -356,7 +359,12 @@ class ConvFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEstim
         lengths = np.linalg.norm(centres, axis=1, keepdims=True)
         unit = np.where(lengths > 1e-6, centres / np.maximum(lengths, 1e-6), 0)
         self.filters_ = np.ascontiguousarray(unit.reshape(clusters, c, *window), FLOAT64)
-        self._spread = self.answers(self.scaled(x[: self.patches])).std() or 1.0
+        # The answers' standard deviation, from sums that parts of the images add to.
+        sums = np.zeros(3)
+        for answers in self.answers(self.scaled(x[: self.patches])):
+            sums += answers.size, answers.sum(dtype=np.float64), (answers**2).sum(dtype=np.float64)
+        mean, square = sums[1:] / sums[0]
+        self._spread = math.sqrt(max(square - mean * mean, 0.0)) or 1.0
         self._n_features_out = clusters * min(self.grid, h) * min(self.grid, w)
         return self
 
@@ -364,16 +372,24 @@ class ConvFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ImageEstim
         """Features (n, filters * grid * grid)."""
         check_is_fitted(self)
         x = self.scaled(self.images(X, reset=False))
-        answers = np.maximum(self.answers(x) - x.dtype.type(self.threshold * self._spread), 0)
+        return np.concatenate([self.pooled(answers) for answers in self.answers(x)])
+
+    def pooled(self, answers: Array) -> Array:
+        """What exceeds the threshold, averaged over each field: (N, K, H, W) -> (N, grid * grid * K)."""
+        answers = np.maximum(answers - answers.dtype.type(self.threshold * self._spread), 0)
         rows, columns = (np.array_split(range(size), min(self.grid, size)) for size in answers.shape[2:])
         fields = [
             answers[:, :, r[0] : r[-1] + 1, s[0] : s[-1] + 1].mean((2, 3)) for r in rows for s in columns
         ]
         return np.concatenate(fields, axis=1)
 
-    def answers(self, x: Array) -> Array:
-        """Each filter's answer at each pixel, (N, K, H, W)."""
-        return conv2d(x, self.filters_.astype(x.dtype), padding="same")
+    def answers(self, x: Array) -> Iterator[Array]:
+        """Each filter's answer at each pixel, (N, K, H, W), for some images at a time."""
+        filters = self.filters_.astype(x.dtype)
+        # 2**24 answers: 64 MB in float32
+        count = max(2**24 // (len(filters) * x.shape[2] * x.shape[3]), 1)
+        for start in range(0, len(x), count):
+            yield conv2d(x[start : start + count], filters, padding="same")
 
 
 class Best:

@@ -112,6 +112,30 @@ def test_warm_start_goes_on():
         warm.fit(x[:, :, :7], y)
 
 
+def test_a_changed_learning_rate_counts_where_training_goes_on():
+    x, y = stripes()
+    for go_on in ("fit", "partial_fit"):
+        warm = small(warm_start=True).fit(x, y).set_params(learning_rate=0.0, epochs=1)
+        before = warm.predict_proba(x)
+        getattr(warm, go_on)(x, y)
+        np.testing.assert_array_equal(warm.predict_proba(x), before)
+
+
+def test_many_images_are_transformed_some_at_a_time(monkeypatch):
+    x, _ = stripes(300)
+    features = ConvFeatures(4, random_state=0).fit(x)
+    whole, sizes = features.transform(x), []
+    monkeypatch.setattr(
+        "fastconv.estimators.conv2d", lambda a, *b, **c: sizes.append(len(a)) or fc.conv2d(a, *b, **c)
+    )
+    large = np.tile(x, (1, 40, 40))
+    wide = ConvFeatures(4, random_state=0).fit(large[:40])
+    sizes.clear()
+    assert wide.transform(large[:120]).shape == (120, 64)
+    assert sizes == [40, 40, 40]
+    np.testing.assert_array_equal(features.transform(x[:9]), whole[:9])
+
+
 def test_early_stopping_returns_to_the_best_epoch():
     x, y = stripes(100)
     noisy = np.where(np.random.default_rng(0).random(100) < 0.3, "across", y)
@@ -143,7 +167,7 @@ def test_best_weights_come_back():
 def test_pickled_classifiers_predict_and_go_on():
     x, y = stripes()
     fitted = small(warm_start=True, dropout=0.2, augment=random_shift(1)).fit(x, y)
-    twin = pickle.loads(pickle.dumps(fitted.set_params(augment=None)))
+    twin = pickle.loads(pickle.dumps(fitted))
     np.testing.assert_array_equal(twin.predict_proba(x), fitted.predict_proba(x))
     twin.fit(x, y)
 

@@ -1,5 +1,7 @@
 """Losses, optimizers, schedules, augmentation, and Sequential's training, prediction and files."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -9,11 +11,13 @@ from fastconv.nn import (
     cosine,
     mean_squared_error,
     one_cycle,
+    random_crop,
     random_flip,
     random_shift,
     softmax_cross_entropy,
     steps,
 )
+from fastconv.nn.alexnet import colour_shift
 from fastconv.nn.losses import checked_labels
 
 
@@ -157,6 +161,13 @@ def test_flip_and_compose():
     np.testing.assert_array_equal(last, y.transpose(0, 2, 3, 1))
     both = compose(lambda x, rng: x + 1, lambda x, rng: x * 2)
     np.testing.assert_array_equal(both(x, np.random.default_rng(0)), (x + 1) * 2)
+
+
+def test_augmentations_can_be_pickled():
+    x = np.random.default_rng(0).random((9, 3, 8, 8))
+    augment = compose(random_shift(1), random_flip(), random_crop(6), colour_shift(x))
+    twin = pickle.loads(pickle.dumps(augment))
+    np.testing.assert_array_equal(twin(x, np.random.default_rng(1)), augment(x, np.random.default_rng(1)))
 
 
 def test_fit_learns_and_records():

@@ -112,11 +112,12 @@ def colour_shift(images: Array, spread: float = 0.1, *, layout: str = "NCHW") ->
     pixels = np.moveaxis(images, axis, -1).reshape(-1, 3)
     values, vectors = np.linalg.eigh(np.cov(pixels.T.astype(np.float64)))
 
-    def shift(x: Array, rng: np.random.Generator) -> Array:
-        # (N, 3) @ (3, 3) -> (N, colours)
-        added = (rng.normal(0.0, spread, (len(x), 3)) * values) @ vectors.T
-        shape = (-1, 3, 1, 1) if axis == 1 else (-1, 1, 1, 3)
-        y: Array = x + added.reshape(shape).astype(x.dtype)
-        return y
+    return partial(shifted_colours, values=spread * values, vectors=vectors, axis=axis)
 
-    return shift
+
+def shifted_colours(x: Array, rng: np.random.Generator, *, values: Array, vectors: Array, axis: int) -> Array:
+    """All pixels of each image moved along the vectors (in columns) by random multiples of the values."""
+    added = (rng.normal(0.0, 1.0, (len(x), 3)) * values) @ vectors.T  # (N, 3) @ (3, 3) -> (N, colours)
+    shape = (-1, 3, 1, 1) if axis == 1 else (-1, 1, 1, 3)
+    y: Array = x + added.reshape(shape).astype(x.dtype)
+    return y

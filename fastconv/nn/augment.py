@@ -1,8 +1,12 @@
-"""Augmentations: functions (x, rng) -> x' of a batch, to be given to `Sequential.fit`."""
+"""Augmentations: functions (x, rng) -> x' of a batch, to be given to `Sequential.fit`.
+
+Partials of functions of this module, so that whatever holds one can be pickled.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -37,16 +41,18 @@ def random_shift(pixels: int = 1, *, layout: str = "NCHW") -> Augment:
     pixels = parse_int("random_shift", "pixels", pixels, 0)
     rows = 1 if parse_layout("random_shift", layout, (0,) * 4)[1] else 2
 
-    def shift(x: Array, rng: np.random.Generator) -> Array:
-        n, height, width = len(x), x.shape[rows], x.shape[rows + 1]
-        framed = list(x.shape)
-        framed[rows : rows + 2] = height + 2 * pixels, width + 2 * pixels
-        frame = np.zeros(framed, x.dtype)
-        middle = (slice(None),) * rows + (slice(pixels, pixels + height), slice(pixels, pixels + width))
-        frame[middle] = x
-        return windows(frame, (height, width), rng.integers(0, 2 * pixels + 1, (2, n)), rows)
+    return partial(shifted, pixels=pixels, rows=rows)
 
-    return shift
+
+def shifted(x: Array, rng: np.random.Generator, *, pixels: int, rows: int) -> Array:
+    """Each image somewhere on a frame of zeros; axis `rows` of x is the height."""
+    n, height, width = len(x), x.shape[rows], x.shape[rows + 1]
+    framed = list(x.shape)
+    framed[rows : rows + 2] = height + 2 * pixels, width + 2 * pixels
+    frame = np.zeros(framed, x.dtype)
+    middle = (slice(None),) * rows + (slice(pixels, pixels + height), slice(pixels, pixels + width))
+    frame[middle] = x
+    return windows(frame, (height, width), rng.integers(0, 2 * pixels + 1, (2, n)), rows)
 
 
 def random_crop(size: int, *, layout: str = "NCHW") -> Augment:
@@ -72,15 +78,15 @@ def random_crop(size: int, *, layout: str = "NCHW") -> Augment:
     size = parse_int("random_crop", "size", size, 1)
     rows = 1 if parse_layout("random_crop", layout, (0,) * 4)[1] else 2
 
-    def crop(x: Array, rng: np.random.Generator) -> Array:
-        room = np.array(x.shape[rows : rows + 2]) - size
-        if room.min() < 0:
-            bad_value(
-                "random_crop", f"images are {x.shape[rows]}x{x.shape[rows + 1]}", f"at least {size}x{size}"
-            )
-        return windows(x, (size, size), rng.integers(0, room[:, None] + 1, (2, len(x))), rows)
+    return partial(cropped, size=size, rows=rows)
 
-    return crop
+
+def cropped(x: Array, rng: np.random.Generator, *, size: int, rows: int) -> Array:
+    """A window of each image; axis `rows` of x is the height."""
+    room = np.array(x.shape[rows : rows + 2]) - size
+    if room.min() < 0:
+        bad_value("random_crop", f"images are {x.shape[rows]}x{x.shape[rows + 1]}", f"at least {size}x{size}")
+    return windows(x, (size, size), rng.integers(0, room[:, None] + 1, (2, len(x))), rows)
 
 
 def windows(x: Array, size: tuple[int, int], corners: Array, rows: int) -> Array:
@@ -105,11 +111,13 @@ def random_flip(*, layout: str = "NCHW") -> Augment:
     """
     width = 2 if parse_layout("random_flip", layout, (0,) * 4)[1] else 3
 
-    def flip(x: Array, rng: np.random.Generator) -> Array:
-        mirrored = rng.random(len(x)) < 0.5
-        return np.where(mirrored[:, None, None, None], np.flip(x, width), x)
+    return partial(flipped, width=width)
 
-    return flip
+
+def flipped(x: Array, rng: np.random.Generator, *, width: int) -> Array:
+    """Half of the images mirrored; axis `width` of x is the width."""
+    mirrored = rng.random(len(x)) < 0.5
+    return np.where(mirrored[:, None, None, None], np.flip(x, width), x)
 
 
 def compose(*augments: Augment) -> Augment:
@@ -121,9 +129,11 @@ def compose(*augments: Augment) -> Augment:
     >>> augment = compose(random_shift(2), random_flip())
     """
 
-    def composed(x: Array, rng: np.random.Generator) -> Array:
-        for augment in augments:
-            x = augment(x, rng)
-        return x
+    return partial(in_turn, augments=augments)
 
-    return composed
+
+def in_turn(x: Array, rng: np.random.Generator, *, augments: tuple[Augment, ...]) -> Array:
+    """The augmentations of x, the first first."""
+    for augment in augments:
+        x = augment(x, rng)
+    return x
