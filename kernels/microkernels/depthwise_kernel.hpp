@@ -1,16 +1,16 @@
 // The depthwise kernel: in place where the layout allows it, through slabs elsewhere.
 #pragma once
 #include "depthwise_grad.hpp"
-#include "depthwise_last.hpp"
+#include "depthwise_last_grad.hpp"
 
 namespace fastconv {
 
 template <class T>
 void run_depthwise(const Geometry& g, const std::vector<View>& views, const Depthwise<T>& p, int threads) {
-    if (!in_place_depthwise<T>(g, views)) return depthwise_conv(g, views, p, threads);
+    if (!in_place_depthwise<T>(g)) return depthwise_conv(g, views, p, threads);
     const DepthwiseLast<T> last{g.c, {1, p.source.height, p.source.width}, {1, p.dest.height, p.dest.width}, p.source.at,
-                                p.dest.at, p.filters.at, g.window[2], p.bias, p.activation, nullptr};
-    depthwise_conv_last(g, views, last, threads);
+                                p.dest.at, p.bias, p.activation, nullptr, false};
+    depthwise_conv_last(g, views, p.filters.at, last, threads);
 }
 
 template <class T>
@@ -26,9 +26,8 @@ template <class T> void depthwise_input_grad(const Geometry& g, const T* dy, con
 
 template <class T>
 void depthwise_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* db, int threads) {
-    const View view = forward_view(g);
-    if (in_place_depthwise<T>(g, {view}))
-        depthwise_filter_grad_last(g, view, x, dy, dw, threads);
+    if (in_place_depthwise<T>(g))
+        depthwise_filter_grad_last(g, forward_view(g), x, dy, dw, threads);
     else
         depthwise_filter_grad_slab(g, x, dy, dw, threads);
     if (db) bias_grad(g, dy, db, threads);

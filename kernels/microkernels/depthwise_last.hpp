@@ -1,9 +1,12 @@
 // Depthwise convolution of channels-last images in place: tiles of neighbouring pixels, streaming over channels.
 //
-// A tile's source pixels are looked up once (zeros outside the image); the loop over channels then runs through whole
-// pixels in memory order, which the prefetcher follows.
+// The pixels that a line of tiles meets are looked up once (zeros outside the image); the loop over channels then
+// runs through whole pixels in memory order.
 #pragma once
-#include "depthwise.hpp"
+#include "depthwise_tile.hpp"
+#include "epilogue.hpp"
+#include "parallel.hpp"
+#include "workspace.hpp"
 
 namespace fastconv {
 
@@ -12,251 +15,243 @@ template <class T> struct DepthwiseLast {
     idx source_size[3], dest_size[3];
     const T* source;
     T* dest;
-    const T* weights;  // (R, S, 1, C)
-    idx window_width;
     const T* bias;
     Activation activation;
-    const T* zeros;
+    const T* zeros;  // a pixel
+    bool beyond_cache;
 };
 
-struct LastRow {
-    const View* view;
-    idx image, d, h;
+// The vectors that cover the channels; the last overlaps the one before where C is no multiple of it.
+template <class T> inline idx vector_start(idx channels, idx v) { return std::min(v * LANES<T>, channels - LANES<T>); }
+
+// A view with its weights by vectors: [vector][plane][r][s][lane].
+template <class T> struct LastView {
+    Comb D, H, W;
+    std::vector<RowRun> runs;
+    std::vector<T> weights;
+    bool single = false;  // one row of taps, one row of positions
+
+    explicit LastView(const View& v) : D(v.axis[0]), H(v.axis[1]), W(v.axis[2]) {}
+    LastView(const View& v, const T* w, const Geometry& g) : LastView(v) {
+        single = D.taps * H.taps == 1 && H.axis->out == 1;
+        runs = row_runs(single, D.taps > 0 && H.taps > 0 ? W.taps : 0, W.step);
+        weights.reserve(ceil_div<idx>(g.c, LANES<T>) * v.taps() * LANES<T>);
+        for (idx b = 0; b < ceil_div<idx>(g.c, LANES<T>); b++)
+            for (idx d : v.axis[0].tap)
+                for (idx r : v.axis[1].tap)
+                    for (idx s : v.axis[2].tap) {
+                        const T* at = w + ((d * g.window[1] + r) * g.window[2] + s) * g.c + vector_start<T>(g.c, b);
+                        weights.insert(weights.end(), at, at + LANES<T>);
+                    }
+    }
+    idx taps() const { return D.taps * H.taps * W.taps; }
+    TileShape shape(const RowRun& run) const {
+        if (single) return {run.repeats, 1, run.count, H.step, W.step};
+        return {D.taps, H.taps, W.taps, H.step, W.step};
+    }
 };
 
-inline idx span_of(const View& v, int pixels) { return (pixels - 1) * v.axis[2].step + v.axis[2].taps(); }
+// A line of tiles: some columns of one row phase and column phase.
+template <class T> struct LastLine {
+    const LastView<T>* view;
+    idx image, d_phase, d, h_phase, h, w_phase, w, columns;
+};
+constexpr idx LINE_COLUMNS = 56;  // keeps the tables in the level 1 cache
 
-// Pixels met by PIXELS outputs from position w on: pixels[r * span + i], i counted from the first tap's pixel.
-template <class T>
-void look_up_pixels(const DepthwiseLast<T>& p, const LastRow& row, idx w, int pixels, const T** to) {
-    const Axis *H = &row.view->axis[1], *W = &row.view->axis[2];
-    const idx span = span_of(*row.view, pixels), first = w * W->step + (W->taps() ? W->offset[0] : 0);
-    for (idx r = 0; r < H->taps(); r++, to += span) {
-        const idx h = row.h * H->step + H->offset[r];
-        const bool row_inside = h >= 0 && h < H->size;
-        const T* line = p.source + (row.image * p.source_size[1] + h) * p.source_size[2] * p.channels;
-        for (idx i = 0; i < span; i++) {
-            const idx x = first + i;
-            to[i] = row_inside && x >= 0 && x < W->size ? line + x * p.channels : p.zeros;
+template <class T> inline void look_up_row(const T* line, const T* zeros, idx first, idx gap, idx size, idx channels, idx count, const T** to) {
+    idx lo = 0, hi = 0;
+    if (line) valid_range(first, gap, size, count, &lo, &hi);
+    for (idx k = 0; k < lo; k++) to[k] = zeros;
+    for (idx k = lo; k < hi; k++) to[k] = line + (first + k * gap) * channels;
+    for (idx k = hi; k < count; k++) to[k] = zeros;
+}
+
+// Pointers to the pixels under `columns` positions (hanging tiles included) of `rows` rows, [plane][row][pixel].
+template <class T> void look_up_pixels(const DepthwiseLast<T>& p, const LastLine<T>& line, idx rows, idx count, const T** to) {
+    const Comb &D = line.view->D, &H = line.view->H, &W = line.view->W;
+    const idx w = W.source(line.w_phase, line.w);
+    for (idx t = 0; t < D.taps; t++)
+        for (idx i = 0; i < H.reach(rows); i++, to += count) {
+            const idx d = D.source(line.d_phase, line.d) + t * D.gap, h = H.source(line.h_phase, line.h) + i * H.gap;
+            const bool inside = d >= 0 && d < p.source_size[0] && h >= 0 && h < p.source_size[1];
+            const T* at = p.source + ((line.image * p.source_size[0] + d) * p.source_size[1] + h) * p.source_size[2] * p.channels;
+            look_up_row(inside ? at : nullptr, p.zeros, w, W.gap, p.source_size[2], p.channels, count, to);
         }
+}
+
+// Pointers to the outputs, [row][column]; those that hang over go to `spare`.
+template <class T> void look_up_outputs(const DepthwiseLast<T>& p, const LastLine<T>& line, idx rows, idx count, T* spare, T** to) {
+    const Comb &D = line.view->D, &H = line.view->H, &W = line.view->W;
+    const idx d = D.dest(line.d_phase, line.d), w = W.dest(line.w_phase, line.w), step = W.dest_step() * p.channels;
+    for (idx j = 0; j < rows; j++, to += count) {
+        const idx h = H.dest(line.h_phase, line.h + j);
+        T* at = p.dest + (((line.image * p.dest_size[0] + d) * p.dest_size[1] + h) * p.dest_size[2] + w) * p.channels;
+        for (idx k = 0; k < count; k++) to[k] = k < line.columns ? at + k * step : spare;
     }
 }
 
-template <class T, int PIXELS, int TAPS, int STEP>
-inline __attribute__((always_inline)) void add_pixels(const T* const* pixels, const T* const* weights, idx c, idx step,
-                                                      Vec<T>* sums) {
-    if constexpr (STEP == 0) {
-        for (int t = 0; t < TAPS; t++) {
-            const Vec<T> w = load(weights[t] + c);
-            for (int j = 0; j < PIXELS; j++) sums[j] += load(pixels[j * step + t] + c) * w;
-        }
-    } else {
-        constexpr int SPAN = (PIXELS - 1) * STEP + TAPS;
-        Vec<T> v[SPAN];
-        for (int i = 0; i < SPAN; i++) v[i] = load(pixels[i] + c);
-        for (int t = 0; t < TAPS; t++) {
-            const Vec<T> w = load(weights[t] + c);
-            for (int j = 0; j < PIXELS; j++) sums[j] += v[j * STEP + t] * w;
-        }
-    }
-}
+// Arrays of 4 MB gained nothing from prefetching, arrays of 24 MB a third.
+constexpr idx PREFETCHED_BYTES = 8 << 20;
 
-template <class T, int PIXELS, int TAPS = DEPTHWISE_TAPS>
-inline __attribute__((always_inline)) void add_pixels_of(idx taps, idx step, const T* const* pixels,
-                                                         const T* const* weights, idx c, Vec<T>* sums) {
-    if constexpr (TAPS > 1)
-        if (taps < TAPS) return add_pixels_of<T, PIXELS, TAPS - 1>(taps, step, pixels, weights, c, sums);
-    if (step == 1)
-        add_pixels<T, PIXELS, TAPS, 1>(pixels, weights, c, step, sums);
-    else if (step == 2 && TAPS <= 4)
-        add_pixels<T, PIXELS, TAPS, 2>(pixels, weights, c, step, sums);
-    else
-        add_pixels<T, PIXELS, TAPS, 0>(pixels, weights, c, step, sums);
-}
+template <class T> struct LastTile {
+    PixelTable<T> pixels;
+    T* const* to;
+    idx to_pitch;
+    const T *weights, *bias;
+    idx channels, first, last;  // of them, channels [first, last) in whole vectors
+    idx taps;                   // of all runs and rows of the filter
+    TileShape shape;
+    idx pixel_step, output_step;  // pixels from a tile to the next, where prefetching them pays, or 0
+    bool add;                     // to what an earlier run stored
+};
 
-// A share of the pixels that follow `last`, those of the next tile: step c of the loop over channels fetches lines
-// c * PIXELS * step on. Tiles hop between pixels, which the hardware prefetchers do not follow.
-template <int PIXELS, class T> inline void prefetch_next(const T* last, idx channels, idx step, idx c) {
-    for (idx i = 0; i < PIXELS * step; i++) __builtin_prefetch(last + channels + c * PIXELS * step + i * LANES<T>);
-}
-
-// All channels of PIXELS outputs. The last vector overlaps the one before where C is no multiple of it.
-template <class T, int PIXELS>
-void depthwise_tile(const DepthwiseLast<T>& p, const LastRow& row, idx w, const T* const* weights, const T** pixels) {
+// The share of vector c in fetching what the next tile meets first. Where positions skip pixels, the hardware
+// prefetchers do not follow and the few products a pixel do not hide the wait (docs/performance.md).
+template <class T, int OH> inline __attribute__((always_inline)) void prefetch_next(const LastTile<T>& t, idx last_pixel, idx c) {
     constexpr int L = LANES<T>;
-    const Axis *D = &row.view->axis[0], *H = &row.view->axis[1], *W = &row.view->axis[2];
-    look_up_pixels(p, row, w, PIXELS, pixels);
-    const idx span = span_of(*row.view, PIXELS), rows = H->taps(), taps = W->taps();
-    const idx line = ((row.image * p.dest_size[0] + D->first) * p.dest_size[1] + H->first + row.h * H->stride) * p.dest_size[2];
-    T* to = p.dest + (line + W->first + w * W->stride) * p.channels;
-    for (idx c = 0; c < p.channels; c += L) {
-        c = std::min(c, p.channels - L);
-        Vec<T> sums[PIXELS];
-        const Vec<T> bias = p.bias ? load(p.bias + c) : Vec<T>{};
-        for (int j = 0; j < PIXELS; j++) sums[j] = bias;
-        if (rows && span) prefetch_next<PIXELS>(pixels[rows * span - 1], p.channels, W->step, c);
-        for (idx i = 0; i < PIXELS * W->stride; i++)
-            __builtin_prefetch(to + (PIXELS * p.channels + c * PIXELS) * W->stride + i * L, 1);
-        for (idx r = 0; r < rows; r++)
-            for (idx s = 0; s < taps; s += DEPTHWISE_TAPS)
-                add_pixels_of<T, PIXELS>(std::min<idx>(DEPTHWISE_TAPS, taps - s), W->step, pixels + r * span + s,
-                                         weights + r * taps + s, c, sums);
-        for (int j = 0; j < PIXELS; j++) store(to + j * W->stride * p.channels + c, sums[j]);
+    const idx rows = (OH - 1) * t.shape.step_h + t.shape.R;
+    if (t.pixel_step)
+        for (idx i = std::max<idx>(0, rows - OH * t.shape.step_h); i < rows; i++) {
+            const T* from = t.pixels.row(i)[last_pixel] + t.channels + c * t.pixel_step;
+            for (idx k = 0; k < t.pixel_step; k++) __builtin_prefetch(from + k * L);
+        }
+    if (t.output_step)
+        for (int j = 0; j < OH; j++) {
+            const T* to = t.to[j * t.to_pitch] + t.output_step * t.channels + c * t.output_step;
+            for (idx k = 0; k < t.output_step; k++) __builtin_prefetch(to + k * L, 1);
+        }
+}
+
+template <class T, int OH, int OW, int TAPS, int STEP, bool SQUARE> void last_tile(const LastTile<T>& t) {
+    constexpr int L = LANES<T>;
+    const LastTile<T> tile = t;
+    const T* weights = tile.weights;
+    for (idx c = tile.first; c < tile.last; c += L, weights += tile.taps * L) {
+        Vec<T> sums[OH][OW];
+        const Vec<T> bias = tile.bias ? load(tile.bias + c) : Vec<T>{};
+        for (int j = 0; j < OH; j++)
+            for (int o = 0; o < OW; o++) sums[j][o] = tile.add ? load(tile.to[j * tile.to_pitch + o] + c) : bias;
+        if (!tile.add && TAPS > 0) prefetch_next<T, OH>(tile, (OW - 1) * tile.shape.step_w + TAPS - 1, c);
+        if constexpr (TAPS > 0) add_tile<T, OH, OW, TAPS, STEP, SQUARE>(tile.pixels, tile.shape, weights, c, sums);
+        for (int j = 0; j < OH; j++)
+            for (int o = 0; o < OW; o++) store(tile.to[j * tile.to_pitch + o] + c, sums[j][o]);
+    }
+}
+
+template <class T> using LastTileOf = void (*)(const LastTile<T>&);
+template <class T, int OH, int OW> LastTileOf<T> last_tile_of(idx taps, const TileShape& s) {
+    const bool square = s.planes == 1 && s.R == taps && s.S == taps && s.step_h == s.step_w;
+    if (taps == 0) return &last_tile<T, OH, OW, 0, 0, false>;
+    if (taps == 1) return &last_tile<T, OH, OW, 1, 0, false>;
+    if (s.step_w == 2) {
+        if (taps == 2) return &last_tile<T, OH, OW, 2, 2, false>;
+        return square ? &last_tile<T, OH, OW, 3, 2, true> : &last_tile<T, OH, OW, 3, 2, false>;
+    }
+    switch (taps) {
+        case 2: return square ? &last_tile<T, OH, OW, 2, 1, true> : &last_tile<T, OH, OW, 2, 1, false>;
+        case 3: return square ? &last_tile<T, OH, OW, 3, 1, true> : &last_tile<T, OH, OW, 3, 1, false>;
+        case 4: return &last_tile<T, OH, OW, 4, 1, false>;
+        case 5: return square ? &last_tile<T, OH, OW, 5, 1, true> : &last_tile<T, OH, OW, 5, 1, false>;
+        default: return &last_tile<T, OH, OW, 7, 1, false>;
+    }
+}
+template <class T> LastTileOf<T> last_tile_of(idx rows, int width, idx taps, const TileShape& shape) {
+    if (rows == 1) return last_tile_of<T, 1, LINE_W>(taps, shape);
+    if (width == TILE_W) return last_tile_of<T, TILE_H, TILE_W>(taps, shape);
+    return width == 4 ? last_tile_of<T, TILE_H, 4>(taps, shape) : last_tile_of<T, TILE_H, 2>(taps, shape);
+}
+
+// All channels of a tile. Several runs take turns on a few vectors, whose sums then stay in the level 1 cache.
+constexpr idx RUN_VECTORS = 4;
+template <class T>
+void tile_channels(LastTile<T>& tile, const LastView<T>& view, const T* const* pixels, idx pitch, idx rows, int width) {
+    constexpr int L = LANES<T>;
+    const idx whole = tile.channels / L * L, block = view.runs.size() > 1 ? RUN_VECTORS * L : whole;
+    for (idx c = 0; c < tile.channels;) {
+        tile.first = c < whole ? c : tile.channels - L;  // the last vector overlaps where C is no multiple of it
+        tile.last = c < whole ? std::min(whole, c + block) : tile.channels;
+        for (const RowRun& run : view.runs) {
+            tile.pixels = {pixels + run.first, view.single ? run.count : pitch};
+            tile.shape = view.shape(run);
+            tile.weights = view.weights.data() + (ceil_div<idx>(c, L) * tile.taps + run.first) * L;
+            tile.add = run.first > 0;
+            last_tile_of<T>(rows, width, run.count, tile.shape)(tile);
+        }
+        c = tile.last;
+    }
+}
+
+template <class T> void depthwise_line(const DepthwiseLast<T>& p, const LastLine<T>& line, const T** pixels, T** to, T* spare) {
+    const LastView<T>& view = *line.view;
+    const idx rows = std::min<idx>(TILE_H, view.H.positions(line.h_phase) - line.h);
+    const idx end = rows == 1 ? ceil_div<idx>(line.columns, LINE_W) * LINE_W : tiles_end(line.columns);
+    const idx count = view.W.reach(end);
+    look_up_pixels(p, line, rows, count, pixels);
+    look_up_outputs(p, line, rows, end, spare, to);
+    LastTile<T> tile{{}, nullptr, end, nullptr, p.bias, p.channels, 0, 0, view.taps(), {}, 0, 0, false};
+    for (idx w = 0; w < end;) {
+        const int width = rows == 1 ? LINE_W : tile_width(line.columns - w);
+        tile.to = to + w;
+        const bool apart = p.beyond_cache && (view.W.step > 1 || view.W.dest_step() > 1);
+        tile.pixel_step = apart ? width * view.W.step * view.W.gap : 0;
+        tile.output_step = apart ? width * view.W.dest_step() : 0;
+        tile_channels(tile, view, pixels + w * view.W.step, count, rows, width);
+        w += width;
     }
     if (p.activation != LINEAR)
-        for (int j = 0; j < PIXELS; j++) finish_row(to + j * W->stride * p.channels, p.channels, T(0), p.activation);
+        for (idx j = 0; j < rows; j++)
+            for (idx w = 0; w < line.columns; w++) finish_row(to[j * end + w], p.channels, T(0), p.activation);
 }
 
-template <class T> std::vector<const T*> tap_weights(const DepthwiseLast<T>& p, const View& v) {
-    std::vector<const T*> weights;
-    for (idx r : v.axis[1].tap)
-        for (idx s : v.axis[2].tap) weights.push_back(p.weights + (r * p.window_width + s) * p.channels);
-    return weights;
+template <class T> std::vector<LastLine<T>> last_lines(const Geometry& g, const std::vector<LastView<T>>& views) {
+    std::vector<LastLine<T>> lines;
+    idx most = 0, deep = 0;
+    for (const LastView<T>& v : views) most = std::max(most, v.H.axis->out), deep = std::max(deep, v.D.axis->out);
+    // lines of all views and phases interleaved, so that the source rows they share are still in the cache
+    for (idx image = 0; image < g.n; image++)
+        for (idx d = 0; d < deep; d++)
+            for (idx row = 0; row < most; row += TILE_H)
+                for (const LastView<T>& v : views) {
+                    if (d >= v.D.axis->out) continue;
+                    for (idx hp = 0; hp < v.H.phases; hp++) {
+                        // row counts positions of all phases: phase hp has its k-th pair at k * phases * TILE_H
+                        const idx k = row / v.H.phases / TILE_H * TILE_H;
+                        if (row % (v.H.phases * TILE_H) || k >= v.H.positions(hp)) continue;
+                        for (idx wp = 0; wp < v.W.phases; wp++)
+                            for (idx w = 0; w < v.W.positions(wp); w += LINE_COLUMNS)
+                                lines.push_back({&v, image, d % v.D.phases, d / v.D.phases, hp, k, wp, w,
+                                                 std::min(LINE_COLUMNS, v.W.positions(wp) - w)});
+                    }
+                }
+    return lines;
 }
+
+// In place needs a whole vector of channels.
+template <class T> bool in_place_depthwise(const Geometry& g) { return g.channels_last && g.c >= LANES<T>; }
 
 template <class T>
-void depthwise_row(const DepthwiseLast<T>& p, const LastRow& row, const T* const* weights, const T** pixels) {
-    const idx out = row.view->axis[2].out;
-    idx w = 0;
-    for (; w + DEPTHWISE_PIXELS <= out; w += DEPTHWISE_PIXELS)
-        depthwise_tile<T, DEPTHWISE_PIXELS>(p, row, w, weights, pixels);
-    for (; w + 2 <= out; w += 2) depthwise_tile<T, 2>(p, row, w, weights, pixels);
-    if (w < out) depthwise_tile<T, 1>(p, row, w, weights, pixels);
-}
-
-// In place needs a whole vector of channels, and taps that are neighbours. Large windows gain more from a slab's
-// aligned loads than its copy costs: 55 against 90 GFLOP/s for 31x31, but 52 against 44 for 7x7.
-constexpr idx IN_PLACE_TAPS = 121;
-template <class T> bool in_place_depthwise(const Geometry& g, const std::vector<View>& views) {
-    bool neighbours = true;
-    for (const View& v : views) neighbours = neighbours && (v.positions() == 0 || SlabTaps(v).consecutive);
-    return g.channels_last && g.c >= LANES<T> && neighbours && g.taps() <= IN_PLACE_TAPS;
-}
-
-template <class T>
-void depthwise_conv_last(const Geometry& g, const std::vector<View>& views, DepthwiseLast<T> p, int threads) {
+void depthwise_conv_last(const Geometry& g, const std::vector<View>& views, const T* w, DepthwiseLast<T> p, int threads) {
     const std::vector<T> zeros(g.c, T(0));
     p.zeros = zeros.data();
-    std::vector<std::vector<const T*>> weights;
-    std::vector<LastRow> rows;
-    std::vector<size_t> view_of;
-    idx table = 0;
-    for (const View& v : views) {
-        weights.push_back(tap_weights(p, v));
-        table = std::max(table, v.axis[1].taps() * span_of(v, DEPTHWISE_PIXELS));
-    }
-    // rows of all views interleaved, so that the source rows they share are still in the cache
-    for (idx image = 0; image < g.n; image++)
-        for (idx h = 0; h < views[0].axis[1].out; h++)
-            for (size_t i = 0; i < views.size(); i++)
-                if (h < views[i].axis[1].out && views[i].axis[2].out > 0) {
-                    rows.push_back({&views[i], image, 0, h});
-                    view_of.push_back(i);
-                }
-    threads = useful_threads(threads, (idx)rows.size(), 2.0 * g.n * g.c * g.out_pixels() * (g.taps() + 4));
-    Workspace workspace(padded_bytes<const T*>(table), threads);
-    parallel_for((idx)rows.size(), threads, [&](idx job, int thread) {
-        depthwise_row(p, rows[job], weights[view_of[job]].data(), (const T**)workspace.of(thread));
-    });
-}
-
-// sums[t] += the products of PIXELS neighbouring gradients with the pixels their taps meet.
-template <class T, int PIXELS, int TAPS, int STEP>
-inline __attribute__((always_inline)) void add_gradients(const T* const* pixels, const T* dy, idx dy_step, idx c, idx step,
-                                                         T* sums, idx ld) {
-    Vec<T> d[PIXELS];
-    for (int j = 0; j < PIXELS; j++) d[j] = load(dy + j * dy_step + c);
-    if constexpr (STEP == 0) {
-        for (int t = 0; t < TAPS; t++) {
-            Vec<T> sum = {};
-            for (int j = 0; j < PIXELS; j++) sum += d[j] * load(pixels[j * step + t] + c);
-            store(sums + t * ld + c, load(sums + t * ld + c) + sum);
+    p.beyond_cache = g.n * g.c * (g.pixels() + g.out_pixels()) * (idx)sizeof(T) > PREFETCHED_BYTES;
+    std::vector<LastView<T>> of_views;
+    idx pixels = 0;
+    for (const View& v : views)
+        if (v.positions() > 0) {
+            of_views.emplace_back(v, w, g);
+            const LastView<T>& last = of_views.back();
+            pixels = std::max(pixels, last.D.taps * last.H.reach(TILE_H) * last.W.reach(LINE_COLUMNS + LINE_W));
         }
-    } else {
-        constexpr int SPAN = (PIXELS - 1) * STEP + TAPS;
-        Vec<T> v[SPAN];
-        for (int i = 0; i < SPAN; i++) v[i] = load(pixels[i] + c);
-        for (int t = 0; t < TAPS; t++) {
-            Vec<T> sum = {};
-            for (int j = 0; j < PIXELS; j++) sum += d[j] * v[j * STEP + t];
-            store(sums + t * ld + c, load(sums + t * ld + c) + sum);
-        }
-    }
-}
-
-template <class T, int PIXELS, int TAPS = DEPTHWISE_TAPS>
-inline __attribute__((always_inline)) void add_gradients_of(idx taps, idx step, const T* const* pixels, const T* dy,
-                                                            idx dy_step, idx c, T* sums, idx ld) {
-    if constexpr (TAPS > 1)
-        if (taps < TAPS) return add_gradients_of<T, PIXELS, TAPS - 1>(taps, step, pixels, dy, dy_step, c, sums, ld);
-    if (step == 1)
-        add_gradients<T, PIXELS, TAPS, 1>(pixels, dy, dy_step, c, step, sums, ld);
-    else if (step == 2 && TAPS <= 4)
-        add_gradients<T, PIXELS, TAPS, 2>(pixels, dy, dy_step, c, step, sums, ld);
-    else
-        add_gradients<T, PIXELS, TAPS, 0>(pixels, dy, dy_step, c, step, sums, ld);
-}
-
-// One tile of dy into sums (R x S, ld).
-template <class T, int PIXELS>
-void depthwise_grad_tile(const DepthwiseLast<T>& p, const LastRow& row, idx w, const T* dy, const T** pixels, T* sums, idx ld) {
-    constexpr int L = LANES<T>;
-    const Axis *H = &row.view->axis[1], *W = &row.view->axis[2];
-    look_up_pixels(p, row, w, PIXELS, pixels);
-    const idx span = span_of(*row.view, PIXELS), rows = H->taps(), taps = W->taps();
-    for (idx r = 0; r < rows; r++)
-        for (idx s = 0; s < taps; s += DEPTHWISE_TAPS)
-            for (idx c = 0; c + L <= p.channels; c += L) {
-                if (r == 0 && s == 0)
-                    {
-                    prefetch_next<PIXELS>(pixels[rows * span - 1], p.channels, W->step, c);
-                    prefetch_next<PIXELS>(dy + (w + PIXELS - 1) * p.channels, p.channels, 1, c);
-                }
-                add_gradients_of<T, PIXELS>(std::min<idx>(DEPTHWISE_TAPS, taps - s), W->step, pixels + r * span + s,
-                                            dy + w * p.channels, p.channels, c, sums + (r * taps + s) * ld, ld);
-            }
-    for (idx c = p.channels / L * L; c < p.channels; c++)  // the channels of a part of a vector
-        for (idx r = 0; r < rows; r++)
-            for (idx s = 0; s < taps; s++)
-                for (int j = 0; j < PIXELS; j++)
-                    sums[(r * taps + s) * ld + c] +=
-                        dy[(w + j) * p.channels + c] * pixels[r * span + j * W->step + s][c];
-}
-
-// Each thread sums its share of the rows, a row at a time for accuracy; the shares are added in order.
-template <class T>
-void depthwise_filter_grad_last(const Geometry& g, const View& view, const T* x, const T* dy, T* dw, int threads) {
-    const std::vector<T> zeros(g.c, T(0));
-    const DepthwiseLast<T> p{g.c, {g.size[0], g.size[1], g.size[2]}, {g.out[0], g.out[1], g.out[2]}, x, nullptr, nullptr,
-                             g.window[2], nullptr, LINEAR, zeros.data()};
-    const idx size = g.taps() * g.c, rows = g.n * g.out[1], out = g.out[2];
-    threads = useful_threads(threads, rows, 2.0 * g.n * g.c * g.out_pixels() * (g.taps() + 4));
-    const idx table = g.window[1] * span_of(view, DEPTHWISE_PIXELS);
-    Workspace workspace(padded_bytes<const T*>(table) + 2 * padded_bytes<T>(size), threads);
-    std::vector<T*> parts(threads, nullptr);
-    on_threads(threads, [&](int thread, int count) {
+    const std::vector<LastLine<T>> lines = last_lines(g, of_views);
+    const idx outputs = TILE_H * (LINE_COLUMNS + LINE_W);
+    threads = useful_threads(threads, (idx)lines.size(), 2.0 * g.n * g.c * g.out_pixels() * (g.taps() + 4));
+    Workspace workspace(padded_bytes<const T*>(pixels) + padded_bytes<T*>(outputs) + padded_bytes<T>(g.c), threads);
+    parallel_for((idx)lines.size(), threads, [&](idx job, int thread) {
         Arena arena(workspace.of(thread));
-        const T** pixels = arena.take<const T*>(table);
-        T *total = arena.take<T>(size), *sums = arena.take<T>(size);
-        std::fill(total, total + size, T(0));
-        parts[thread] = total;
-        for (idx q = rows * thread / count, last = rows * (thread + 1) / count; q < last; q++) {
-            std::fill(sums, sums + size, T(0));
-            const LastRow row{&view, q / g.out[1], 0, q % g.out[1]};
-            const T* line = dy + q * out * g.c;
-            idx w = 0;
-            for (; w + DEPTHWISE_PIXELS <= out; w += DEPTHWISE_PIXELS)
-                depthwise_grad_tile<T, DEPTHWISE_PIXELS>(p, row, w, line, pixels, sums, g.c);
-            for (; w < out; w++) depthwise_grad_tile<T, 1>(p, row, w, line, pixels, sums, g.c);
-            for (idx i = 0; i < size; i++) total[i] += sums[i];
-        }
+        const T** table = arena.take<const T*>(pixels);
+        T** to = arena.take<T*>(outputs);
+        depthwise_line(p, lines[job], table, to, arena.take<T>(g.c));
     });
-    for (idx i = 0; i < size; i++) {
-        T sum = 0;
-        for (const T* part : parts)
-            if (part) sum += part[i];
-        dw[i] = sum;
-    }
 }
 
 }  // namespace fastconv
