@@ -131,6 +131,19 @@ def test_wrong_norms_are_named(p: Any, error: type[Exception]) -> None:
         fc.lp_pool1d(np.ones((1, 1, 4)), 2, p)
 
 
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint16])
+@pytest.mark.parametrize("wrong", [-1, 12, 60_000])
+@pytest.mark.parametrize("where", [0, 20_000, -1])
+def test_one_index_outside_the_plane_among_many_is_found(dtype: Any, wrong: int, where: int) -> None:
+    rng = np.random.default_rng(0)
+    argmax = rng.integers(0, 12, (9, 1000, 2, 2)).astype(dtype)
+    dy = np.ones(argmax.shape, np.float32)
+    assert fc.max_pool2d_grad(dy, argmax, (9, 1000, 3, 4)).sum() == dy.size
+    argmax.reshape(-1)[where] = wrong if dtype != np.uint16 else abs(wrong) + 12
+    with pytest.raises(ValueError, match="max_pool2d_grad: argmax ranges from"):
+        fc.max_pool2d_grad(dy, argmax, (9, 1000, 3, 4))
+
+
 DERIVATIVES = {
     "relu": lambda z: (z > 0).astype(float),
     "leaky_relu": lambda z: np.where(z > 0, 1, 0.01),

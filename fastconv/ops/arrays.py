@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastconv.dispatch import runtime, settings
+from fastconv.kernels import cython
 from fastconv.ops.errors import bad_type, bad_value, shown
 from fastconv.ops.spec import PoolSpec, Size
 
@@ -75,13 +77,23 @@ def check_argmax(op: str, argmax: Any, shape: Size, spec: PoolSpec) -> Array:
         bad_type(op, f"argmax has dtype {argmax.dtype}", "it must be integers, as max-pooling returns them")
     check_shape(op, "argmax", argmax, shape)
     plane = math.prod(spec.size)
-    if argmax.size and (argmax.min() < 0 or argmax.max() >= plane):
+    if not within(argmax, plane, spec.argmax_dtype):
         bad_value(
             op,
             f"argmax ranges from {argmax.min()} to {argmax.max()}",
             f"it must be inside the plane of {spec.size}, 0 to {plane - 1}",
         )
     return np.ascontiguousarray(argmax, spec.argmax_dtype)
+
+
+def within(argmax: Array, plane: int, kernels_dtype: np.dtype[Any]) -> bool:
+    """True where every index is from 0 to plane - 1; in one pass where the array is as kernels take it."""
+    engine = cython.engine(runtime.chosen_isa())
+    flags = argmax.flags
+    if engine is None or argmax.dtype != kernels_dtype or not (flags.c_contiguous and flags.aligned):
+        return not argmax.size or bool(argmax.min() >= 0 and argmax.max() < plane)
+    fits: bool = engine.within(argmax, plane, runtime.threads_allowed(settings.current().threads))
+    return fits
 
 
 def check_out(op: str, out: Any, shape: Size, dtype: np.dtype[Any], *inputs: Array | None) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from fastconv.kernels.cython import rules
 from fastconv.kernels.kernel import CONV_PASSES, POOL_PASSES, Kernel
 
@@ -42,13 +44,33 @@ def _kernel(functions: Any, isa: str, algorithm: str, passes: tuple[str, ...]) -
     def found(names: Mapping[str, str]) -> dict[str, Any]:
         return {key: getattr(functions, name) for key, name in names.items() if hasattr(functions, name)}
 
+    run = found({p: f"{algorithm}_{p}" for p in passes})
+
+    def workspace(pass_name: str, spec: Any, threads: int) -> int:
+        allocated: int = functions.allocated(run[pass_name], (spec, *unwritten(pass_name, spec), threads))
+        return allocated
+
     return Kernel(
         f"cython.{algorithm}",
-        found({p: f"{algorithm}_{p}" for p in passes}),
+        run,
         unsupported=getattr(rules, f"{algorithm}_unsupported", rules.takes_all),
         avoid=getattr(rules, f"{algorithm}_avoid", rules.takes_all),
         sums_products=algorithm != "winograd",
         isa=isa,
         prepared=found({p: f"{algorithm}_{p}_prepared" for p in ("forward", "input_grad")}),
-        **found({"workspace": f"{algorithm}_workspace", "prepare": f"{algorithm}_prepare"}),
+        **({"workspace": workspace} | found({"prepare": f"{algorithm}_prepare"})),
     )
+
+
+def unwritten(pass_name: str, spec: Any) -> tuple[Any, ...]:
+    """Arrays without content in the order of a pass's arguments; untouched, they take no memory."""
+    x, y = (np.empty(shape, spec.dtype) for shape in (spec.x_shape, spec.y_shape))
+    if pass_name in CONV_PASSES:
+        w, k = np.empty(spec.w_shape, spec.dtype), np.empty(spec.k, spec.dtype)
+        return {"forward": (x, w, k, y, None), "input_grad": (y, w, x), "filter_grad": (x, y, w, k)}[
+            pass_name
+        ]
+    if pass_name.startswith("avg"):
+        return (x, y) if pass_name == "avg_pool" else (y, x)
+    argmax = np.empty(spec.y_shape, spec.argmax_dtype)
+    return (x, y, argmax) if pass_name == "max_pool" else (y, argmax, x)

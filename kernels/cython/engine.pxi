@@ -17,6 +17,7 @@ include "direct.pxi"
 include "im2col.pxi"
 include "pool.pxi"
 include "activation.pxi"
+include "accounting.pxi"
 
 
 cdef extern from "peak.hpp" namespace "fastconv" nogil:

@@ -5,6 +5,7 @@ cdef extern from "pool_max.hpp" namespace "fastconv" nogil:
 
 cdef extern from "pool_max_grad.hpp" namespace "fastconv" nogil:
     void c_max_pool_grad "fastconv::max_pool_grad"[T, I](const Geometry&, const T*, const I*, T*, int) except +
+    bint c_within "fastconv::within"[I](const I*, cnp.npy_int64, cnp.npy_int64, int) except +
 
 cdef extern from "pool_avg.hpp" namespace "fastconv" nogil:
     cdef struct Counts:
@@ -63,6 +64,19 @@ def max_pool_grad(spec, cnp.ndarray dy, cnp.ndarray argmax, cnp.ndarray dx, int 
             c_max_pool_grad[double, cnp.int32_t](g[0], <double*>pdy, <cnp.int32_t*>pa, <double*>pdx, threads)
         else:
             c_max_pool_grad[double, cnp.int64_t](g[0], <double*>pdy, <cnp.int64_t*>pa, <double*>pdx, threads)
+
+
+def within(cnp.ndarray argmax, cnp.npy_int64 limit, int threads) -> bool:
+    """Are all indices of a contiguous int32 or int64 array from 0 to limit - 1?"""
+    cdef void* pa = data_of(argmax)
+    cdef cnp.npy_int64 n = cnp.PyArray_SIZE(argmax)
+    cdef bint short_index = cnp.PyArray_ITEMSIZE(argmax) == 4, good
+    with nogil:
+        if short_index:
+            good = c_within[cnp.int32_t](<cnp.int32_t*>pa, n, limit, threads)
+        else:
+            good = c_within[cnp.int64_t](<cnp.int64_t*>pa, n, limit, threads)
+    return good
 
 
 def avg_pool(spec, cnp.ndarray x, cnp.ndarray y, int threads):

@@ -244,8 +244,9 @@ void gemm_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* db, 
     const View view = forward_view(g);
     const bool last = g.channels_last;
     const idx size = g.taps() * g.c_group() * g.k;
-    std::vector<T> by_tap(last ? 0 : size);
-    FilterGrad<T> p{&g, &view, x, dy, 0, 1, g.c, 0, 1, g.k, last ? dw : by_tap.data(), db};
+    Workspace memory(last ? 0 : size * sizeof(T), 1);
+    T* by_tap = (T*)memory.of(0);
+    FilterGrad<T> p{&g, &view, x, dy, 0, 1, g.c, 0, 1, g.k, last ? dw : by_tap, db};
     if (!last) p.x_channel = g.pixels(), p.x_pixel = 1, p.dy_channel = g.out_pixels(), p.dy_pixel = 1;
     p.x_image = g.c * g.pixels(), p.dy_image = g.k * g.out_pixels();
     const Panels<T> panels(g.k_group());
@@ -258,11 +259,11 @@ void gemm_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* db, 
     if (!last && g.taps() == 1)  // (C/groups, K) -> (K, C/groups)
         parallel_for(ceil_div<idx>(g.k, LANES<T>), threads, [&](idx part, int) {
             const idx k = part * LANES<T>;
-            transpose(by_tap.data() + k, g.k, g.c_group(), std::min<idx>(LANES<T>, g.k - k), dw + k * g.c_group(), g.c_group());
+            transpose(by_tap + k, g.k, g.c_group(), std::min<idx>(LANES<T>, g.k - k), dw + k * g.c_group(), g.c_group());
         });
     else if (!last)  // (taps x C/groups, K) -> (K, C/groups, taps)
         parallel_for(g.c_group(), threads, [&](idx c, int) {
-            transpose(by_tap.data() + c * g.k, g.c_group() * g.k, g.taps(), g.k, dw + c * g.taps(), g.c_group() * g.taps());
+            transpose(by_tap + c * g.k, g.c_group() * g.k, g.taps(), g.k, dw + c * g.taps(), g.c_group() * g.taps());
         });
 }
 

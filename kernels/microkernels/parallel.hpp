@@ -5,7 +5,7 @@
 #endif
 #include <atomic>
 
-#include "geometry.hpp"
+#include "accounting.hpp"
 
 namespace fastconv {
 
@@ -29,6 +29,7 @@ inline int useful_threads(int threads, idx jobs, double flops) {
 
 // body(thread, threads) once on each thread.
 template <class Body> inline void on_threads(int threads, Body body) {
+    if (dry_run()) throw DryRunEnds();
 #ifdef _OPENMP
     if (threads > 1) {
 #pragma omp parallel num_threads(threads)
@@ -41,6 +42,7 @@ template <class Body> inline void on_threads(int threads, Body body) {
 
 // body(job, thread) for jobs 0 to jobs - 1; idle threads take the next few, a sixteenth of their share.
 template <class Body> inline void parallel_for(idx jobs, int threads, Body body) {
+    if (dry_run()) return;
     if (threads <= 1 || jobs <= 1) {
         for (idx job = 0; job < jobs; job++) body(job, 0);
         return;

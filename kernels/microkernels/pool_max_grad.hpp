@@ -153,6 +153,20 @@ void grad_channels(const Geometry& g, const Cells& cells, const T* dy, const I* 
         for (idx c = 0; c < count; c++) dx[argmax[c] * g.c + c] += dy[c];
 }
 
+// Are all n indices in [0, limit)?
+template <class I> bool within(const I* argmax, idx n, idx limit, int threads) {
+    typedef std::make_unsigned_t<I> Unsigned;
+    const idx run = 8192, jobs = ceil_div(n, run);
+    threads = useful_threads(threads, jobs, 2.0 * n);
+    std::atomic<bool> good{true};
+    parallel_for(jobs, threads, [&](idx job, int) {
+        Unsigned largest = 0;  // a negative index is a large unsigned one
+        for (idx i = job * run, end = std::min(n, i + run); i < end; i++) largest = std::max(largest, (Unsigned)argmax[i]);
+        if (largest >= (Unsigned)limit) good = false;
+    });
+    return good;
+}
+
 template <class T, class I> void max_pool_grad(const Geometry& g, const T* dy, const I* argmax, T* dx, int threads) {
     const idx outs = g.out_pixels(), pixels = g.pixels();
     const Cells cells(g);

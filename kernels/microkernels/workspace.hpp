@@ -3,24 +3,28 @@
 #include <cstdlib>
 #include <new>
 
-#include "geometry.hpp"
+#include "accounting.hpp"
 
 namespace fastconv {
 
 class Workspace {
 public:
     Workspace(idx bytes_per_thread, int threads)
-        : slice((bytes_per_thread + 127) / 64 * 64), memory(aligned_alloc(64, slice * threads)) {
+        : slice((bytes_per_thread + 127) / 64 * 64), bytes(slice * threads), memory(aligned_alloc(64, bytes)) {
         if (!memory) throw std::bad_alloc();
+        if (accounting) accounting->allocated(bytes);
     }
-    ~Workspace() { free(memory); }
+    ~Workspace() {
+        free(memory);
+        if (accounting) accounting->freed(bytes);
+    }
     Workspace(const Workspace&) = delete;
     Workspace& operator=(const Workspace&) = delete;
 
     char* of(int thread) const { return (char*)memory + slice * thread; }
 
 private:
-    idx slice;
+    idx slice, bytes;
     void* memory;
 };
 
