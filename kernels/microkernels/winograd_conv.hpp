@@ -5,7 +5,7 @@
 // Two ways to share the work. By blocks of tiles, each of which meets all filters, transformed once: a block and
 // what it meets stay in L2. Or, where the transformed filters would be large or the tiles are few, by panels of
 // filters: all threads transform as many tiles as the workspace takes, then each panel is transformed by the one
-// thread that multiplies it, and is never written to memory.
+// thread that multiplies it, a chunk of the depth at a time, and never leaves its L2.
 #pragma once
 #include "epilogue.hpp"
 #include "parallel.hpp"
@@ -17,6 +17,8 @@ constexpr idx WINOGRAD_V_BYTES = 5 << 19;        // 2.5 MB of transformed tiles 
 constexpr idx WINOGRAD_U_BYTES = 12 << 20;       // of transformed filters, read again for every block: part of a L3
 constexpr idx WINOGRAD_SUB_BLOCK = 48;           // tiles multiplied at a time: 36 x 48 x NR x 4 bytes = 332 KB of sums
 constexpr idx WINOGRAD_KC = 512;                 // products summed in registers, as in the blocked kernel
+constexpr idx WINOGRAD_DEPTH = 64;               // of a chunk of a panel: 36 x 64 x NR x 4 bytes = 442 KB
+constexpr idx WINOGRAD_PANEL_TILES = 144;        // that meet such chunks: sums of 1 MB, loaded and stored for each
 
 template <class T> struct WinogradConv {
     TileGrid grid;
@@ -27,22 +29,22 @@ template <class T> struct WinogradConv {
     Activation activation;
 };
 
-// The scratch of one thread.
+// The scratch of one thread: sums of `sum_tiles` tiles, transformed tiles, one chunk of filters.
 template <class T> struct WinogradScratch {
-    T *slab, *taps, *sums, *tiles, *panel;
+    T *slab, *taps, *sums, *tiles, *chunk;
     std::vector<TileRun> runs;
-    WinogradScratch(char* memory, idx tiles_elements, idx panel_elements, idx tap_count) {
+    WinogradScratch(char* memory, idx tap_count, idx sum_tiles, idx tiles_elements) {
         Arena arena(memory);
-        slab = arena.take<T>(slab_elements<T>(WINOGRAD_SUB_BLOCK));
+        slab = arena.take<T>(slab_elements<T>(OUTPUT_RUN));
         taps = arena.take<T>(taps_elements<T>(tap_count));
-        sums = arena.take<T>(PRODUCTS * odd_lines<T>(WINOGRAD_SUB_BLOCK * NR<T>));
+        sums = arena.take<T>(sums_elements(sum_tiles));
         tiles = arena.take<T>(tiles_elements);
-        panel = arena.take<T>(panel_elements);
+        chunk = arena.take<T>(0);
     }
-    static idx bytes(idx tiles_elements, idx panel_elements, idx taps) {
-        return padded_bytes<T>(slab_elements<T>(WINOGRAD_SUB_BLOCK)) + padded_bytes<T>(taps_elements<T>(taps)) +
-               padded_bytes<T>(PRODUCTS * odd_lines<T>(WINOGRAD_SUB_BLOCK * NR<T>)) + padded_bytes<T>(tiles_elements) +
-               padded_bytes<T>(panel_elements);
+    static idx sums_elements(idx tiles) { return PRODUCTS * odd_lines<T>(tiles * NR<T>); }
+    static idx bytes(idx tap_count, idx sum_tiles, idx tiles_elements, idx chunk_elements) {
+        return padded_bytes<T>(slab_elements<T>(OUTPUT_RUN)) + padded_bytes<T>(taps_elements<T>(tap_count)) +
+               padded_bytes<T>(sums_elements(sum_tiles)) + padded_bytes<T>(tiles_elements) + padded_bytes<T>(chunk_elements);
     }
 };
 
@@ -74,10 +76,10 @@ public:
     // Bytes that run allocates.
     idx workspace() const {
         const Blocking b = blocking();
-        const idx tiles_elements = TransformedTiles::of<T>(b.tiles, f.depth).elements(), taps = TAPS;
-        if (b.by_panels)
-            return tiles_elements * sizeof(T) + threads * WinogradScratch<T>::bytes(0, ready ? 0 : layout.panel(), taps);
-        return threads * WinogradScratch<T>::bytes(tiles_elements, 0, taps) + (ready ? 0 : layout.elements() * sizeof(T));
+        const idx tiles_elements = TransformedTiles::of<T>(b.tiles, f.depth).elements();
+        if (b.by_panels) return tiles_elements * sizeof(T) + threads * panels_scratch(b.tiles);
+        return threads * WinogradScratch<T>::bytes(TAPS, WINOGRAD_SUB_BLOCK, tiles_elements, 0) +
+               (ready ? 0 : layout.elements() * sizeof(T));
     }
 
 private:
@@ -100,7 +102,7 @@ private:
         const idx blocks = ceil_div(tiles, block);
         const bool small = ready || layout.elements() * (idx)sizeof(T) <= WINOGRAD_U_BYTES;
         if (small && f.groups * blocks >= wanted) return {false, ceil_div(ceil_div(tiles, blocks), (idx)MR) * MR};
-        return {true, std::min(tiles, threads * most)};
+        return {true, std::min({tiles, threads * most, WINOGRAD_PANEL_TILES})};
     }
 
     void by_blocks(idx block) {
@@ -111,9 +113,9 @@ private:
             transform_all_filters<T, TAPS>(f, layout, (T*)filters.of(0), threads);
             ready = (const T*)filters.of(0);
         }
-        Workspace workspace(WinogradScratch<T>::bytes(v.elements(), 0, TAPS), threads);
+        Workspace workspace(WinogradScratch<T>::bytes(TAPS, WINOGRAD_SUB_BLOCK, v.elements(), 0), threads);
         parallel_for(f.groups * blocks, threads, [&](idx job, int thread) {
-            WinogradScratch<T> s(workspace.of(thread), v.elements(), 0, TAPS);
+            WinogradScratch<T> s(workspace.of(thread), TAPS, WINOGRAD_SUB_BLOCK, v.elements());
             const idx group = job / blocks, first = job % blocks * block;
             const idx count = std::min(block, tiles - first);
             tile_runs(p.grid, first, count, INPUT_RUN, s.runs);
@@ -123,11 +125,13 @@ private:
         });
     }
 
+    idx panels_scratch(idx block) const {
+        return WinogradScratch<T>::bytes(TAPS, block, 0, ready ? 0 : PRODUCTS * odd_lines<T>(WINOGRAD_DEPTH * NR<T>));
+    }
+
     void by_panels(idx block) {
         const auto v = TransformedTiles::of<T>(block, f.depth);
-        const idx panel_elements = ready ? 0 : layout.panel();
-        Workspace shared(v.elements() * sizeof(T), 1);
-        Workspace workspace(WinogradScratch<T>::bytes(0, panel_elements, TAPS), threads);
+        Workspace shared(v.elements() * sizeof(T), 1), workspace(panels_scratch(block), threads);
         for (idx group = 0; group < f.groups; group++)
             for (idx first = 0; first < tiles; first += block) {
                 const idx count = std::min(block, tiles - first);
@@ -140,7 +144,7 @@ private:
         constexpr int L = LANES<T>;
         const idx vectors = ceil_div<idx>(f.depth, L), pieces = ceil_div(count, WINOGRAD_SUB_BLOCK);
         parallel_for(vectors * pieces, threads, [&](idx job, int thread) {
-            WinogradScratch<T> s(workspace.of(thread), 0, 0, TAPS);
+            WinogradScratch<T> s(workspace.of(thread), TAPS, v.tiles, 0);
             const idx c = job % vectors * L, tile = job / vectors * WINOGRAD_SUB_BLOCK;
             tile_runs(p.grid, first + tile, std::min(WINOGRAD_SUB_BLOCK, count - tile), INPUT_RUN, s.runs);
             transform_tiles(p.grid, s.runs, p.source, group * f.depth + c, std::min<idx>(L, f.depth - c), s.slab,
@@ -153,37 +157,51 @@ private:
         const idx panels = layout.panels.count, units = ceil_div<idx>(count, MR);
         const idx parts = panels >= 2 * threads || panels % threads == 0 ? 1 : std::min(units, ceil_div<idx>(2 * threads, panels));
         parallel_for(panels * parts, threads, [&](idx job, int thread) {
-            WinogradScratch<T> s(workspace.of(thread), 0, ready ? 0 : layout.panel(), TAPS);
+            WinogradScratch<T> s(workspace.of(thread), TAPS, v.tiles, 0);
             const idx panel = job / parts, begin = units * (job % parts) / parts * MR;
             const idx end = std::min(count, units * (job % parts + 1) / parts * MR);
-            const T* u = ready + layout.offset(group, panel);
-            if (!ready) {
-                transform_panel<T, TAPS>(f, layout, group, panel, s.taps, s.panel);
-                u = s.panel;
-            }
-            multiply(v, from + begin * v.row, first + begin, end - begin, group, panel, u, s);
+            const T* tiles_at = from + begin * v.row;
+            if (ready)
+                multiply(v, tiles_at, first + begin, end - begin, group, panel, ready + layout.offset(group, panel), s);
+            else
+                multiply_chunks(v, tiles_at, first + begin, end - begin, group, panel, s);
         });
     }
 
-    // Tiles [first, first + count), transformed at `from`, by one panel, and transformed back.
+    // Tiles [first, first + count), transformed at `from`, by one panel at u, and transformed back.
     void multiply(const TransformedTiles& v, const T* from, idx first, idx count, idx group, idx panel, const T* u,
                   WinogradScratch<T>& s) {
         const int width = layout.panels.width(panel);
-        const idx ld = width * LANES<T>, stride = layout.product(width), sums = odd_lines<T>(WINOGRAD_SUB_BLOCK * ld);
+        const idx ld = width * LANES<T>, stride = layout.product(width);
         for (idx tile = 0; tile < count; tile += WINOGRAD_SUB_BLOCK) {
-            const idx block = std::min(WINOGRAD_SUB_BLOCK, count - tile);
+            const idx block = std::min(WINOGRAD_SUB_BLOCK, count - tile), sums = odd_lines<T>(block * ld);
             for (int product = 0; product < PRODUCTS; product++)
                 for (idx d = 0; d < f.depth; d += WINOGRAD_KC)
                     multiply_panel<T>(block, {from + product * v.stride + tile * v.row + d, v.row, 1},
                                       u + product * stride + d * ld, std::min(WINOGRAD_KC, f.depth - d), width,
                                       s.sums + product * sums, ld, d > 0);
-            tile_runs(p.grid, first + tile, block, OUTPUT_RUN, s.runs);
-            finish_tiles(sums, group, panel, s);
+            finish_tiles(first + tile, block, sums, group, panel, s);
         }
     }
 
-    void finish_tiles(idx stride, idx group, idx panel, const WinogradScratch<T>& s) {
+    // The same with filters that are transformed here.
+    void multiply_chunks(const TransformedTiles& v, const T* from, idx first, idx count, idx group, idx panel,
+                         WinogradScratch<T>& s) {
+        const int width = layout.panels.width(panel);
+        const idx ld = width * LANES<T>, sums = odd_lines<T>(count * ld), stride = odd_lines<T>(WINOGRAD_DEPTH * ld);
+        for (idx d = 0; d < f.depth; d += WINOGRAD_DEPTH) {
+            const idx depths = std::min(WINOGRAD_DEPTH, f.depth - d);
+            transform_filters<T, TAPS>(f, layout.panels, group, panel, d, depths, s.taps, s.chunk, stride);
+            for (int product = 0; product < PRODUCTS; product++)
+                multiply_panel<T>(count, {from + product * v.stride + d, v.row, 1}, s.chunk + product * stride, depths, width,
+                                  s.sums + product * sums, ld, d > 0);
+        }
+        finish_tiles(first, count, sums, group, panel, s);
+    }
+
+    void finish_tiles(idx first, idx count, idx stride, idx group, idx panel, WinogradScratch<T>& s) {
         constexpr int L = LANES<T>, OUT = 7 - TAPS;
+        tile_runs(p.grid, first, count, OUTPUT_RUN, s.runs);
         const int width = layout.panels.width(panel);
         const idx channel = group * f.columns + layout.panels.first(panel), filled = layout.panels.filled(panel);
         for (int j = 0; j < width; j++) {

@@ -29,24 +29,21 @@ template <class T> struct FilterPanels {
     idx offset(idx group, idx n) const { return (group * panels.count + n) * panel(); }
 };
 
-// Depths [first, first + depths) of a panel.
+// Depths [first, first + depths) of a panel, gathered tap by tap and transformed: u[product * stride + d * ld + column].
 template <class T, int TAPS>
-void transform_filters(const WinogradFilters<T>& f, const FilterPanels<T>& layout, idx group, idx panel, idx first, idx depths,
-                       T* taps, T* u) {
+void transform_filters(const WinogradFilters<T>& f, const Panels<T>& panels, idx group, idx panel, idx first, idx depths,
+                       T* taps, T* u, idx stride) {
     constexpr int L = LANES<T>, TT = TAPS * TAPS;
-    const int width = layout.panels.width(panel);
+    const int width = panels.width(panel);
     const idx ld = width * L, step = f.flipped ? -ld : ld;
-    pack_filter_taps(f.at, TT, group, first, depths, layout.panels.first(panel), layout.panels.filled(panel), taps, ld);
-    for (idx d = 0; d < depths; d++)
-        for (int j = 0; j < width; j++)
-            filter_transform_2d<T, TAPS>(taps + (d * TT + (f.flipped ? TT - 1 : 0)) * ld + j * L, TAPS * step, step,
-                                         u + (first + d) * ld + j * L, layout.product(width));
-}
-
-template <class T, int TAPS>
-void transform_panel(const WinogradFilters<T>& f, const FilterPanels<T>& layout, idx group, idx panel, T* taps, T* u) {
-    for (idx d = 0; d < f.depth; d += FILTER_CHUNK)
-        transform_filters<T, TAPS>(f, layout, group, panel, d, std::min(FILTER_CHUNK, f.depth - d), taps, u);
+    for (idx at = 0; at < depths; at += FILTER_CHUNK) {
+        const idx chunk = std::min(FILTER_CHUNK, depths - at);
+        pack_filter_taps(f.at, TT, group, first + at, chunk, panels.first(panel), panels.filled(panel), taps, ld);
+        for (idx d = 0; d < chunk; d++)
+            for (int j = 0; j < width; j++)
+                filter_transform_2d<T, TAPS>(taps + (d * TT + (f.flipped ? TT - 1 : 0)) * ld + j * L, TAPS * step, step,
+                                             u + (at + d) * ld + j * L, stride);
+    }
 }
 
 template <class T> constexpr idx taps_elements(idx taps) { return taps * taps * FILTER_CHUNK * NR<T>; }
@@ -61,8 +58,10 @@ void transform_all_filters(const WinogradFilters<T>& f, const FilterPanels<T>& l
     parallel_for(jobs, threads, [&](idx job, int thread) {
         const idx d = job % chunks * FILTER_CHUNK, panel = job / chunks % layout.panels.count;
         const idx group = job / chunks / layout.panels.count;
-        transform_filters<T, TAPS>(f, layout, group, panel, d, std::min(FILTER_CHUNK, f.depth - d),
-                                   (T*)workspace.of(thread), u + layout.offset(group, panel));
+        const int width = layout.panels.width(panel);
+        transform_filters<T, TAPS>(f, layout.panels, group, panel, d, std::min(FILTER_CHUNK, f.depth - d),
+                                   (T*)workspace.of(thread),
+                                   u + layout.offset(group, panel) + d * width * LANES<T>, layout.product(width));
     });
 }
 
