@@ -89,5 +89,5 @@ def gradient_norms(
         line = np.where(norms[:, layer] > 0, norms[:, layer], np.nan)
         axes.plot(np.arange(1, len(norms) + 1), line, color=colours[layer], lw=1.2, label=name)
     axes.set(yscale="log", xlabel="step", ylabel="gradient norm", title=title)
-    axes.legend(frameon=False, title="layer", fontsize=7, title_fontsize=8, ncols=2)
+    figure.legend(frameon=False, title="layer", fontsize=8, title_fontsize=8, loc="outside right upper")
     return figure

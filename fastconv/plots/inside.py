@@ -124,6 +124,7 @@ def activation_maximization(
     layer: int = -1,
     input_shape: Sequence[int],
     titles: Sequence[str] | None = None,
+    columns: int | None = None,
     figure: Any = None,
     **options: Any,
 ) -> Any:
@@ -135,6 +136,8 @@ def activation_maximization(
         As in `fastconv.nn.inside.maximize_activation`.
     titles : sequence of str, optional
         Default: the units' numbers.
+    columns : int, optional
+        Default: what makes the rows full and the whole nearly square.
     figure : matplotlib Figure or SubFigure, optional
 
     Returns
@@ -151,4 +154,4 @@ def activation_maximization(
     low, high = images.min((1, 2, 3), keepdims=True), images.max((1, 2, 3), keepdims=True)
     images = (images - low) / np.where(high > low, high - low, 1)
     shown = [picture(image, channels_last(net)) for image in images]
-    return gallery(shown, titles or names, columns=near_square(len(shown)), figure=figure)
+    return gallery(shown, titles or names, columns=columns or near_square(len(shown)), figure=figure)

@@ -28,6 +28,7 @@ def training_curves(history: Mapping[str, Sequence[float]], *, figure: Any = Non
     matplotlib Figure or SubFigure
     """
     figure = canvas(figure, (9, 3.4))
+    ticker = require("matplotlib.ticker", "fastconv.plots")
     epochs = np.arange(1, len(history["loss"]) + 1)
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         plain(axes).plot(epochs, history[name], color=BLUE, label="training")
@@ -35,10 +36,11 @@ def training_curves(history: Mapping[str, Sequence[float]], *, figure: Any = Non
             axes.plot(epochs, history[f"val_{name}"], color=ORANGE, label="validation")
             axes.legend(frameon=False)
         axes.set(xlabel="epoch", title=name)
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
         if name == "loss":
             axes.set_yscale("log")
         else:
-            axes.yaxis.set_major_formatter(require("matplotlib.ticker", "plots").PercentFormatter(1.0))
+            axes.yaxis.set_major_formatter(ticker.PercentFormatter(1.0))
     return figure
 
 

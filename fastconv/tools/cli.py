@@ -22,6 +22,10 @@ COMMANDS = {
     ),
     "train": ("fastconv.tools.train", "train a net of its paper on your images"),
     "predict": ("fastconv.tools.predict", "say what a trained net sees in image files"),
+    "lecture": (
+        "fastconv.tools.lecture",
+        "run every experiment of a course on convolutional nets, and write them to one web page",
+    ),
     "bench": ("fastconv.tools.bench", "time every kernel on named problems, against this machine's limits"),
     "tune": ("fastconv.tools.tune", "find this machine's fastest kernel for named problems, and save them"),
     "run": ("fastconv.tools.run", "run an ONNX model on arrays from .npy files"),
