@@ -201,7 +201,6 @@ def dlfs() -> Iterator[Task]:
 
 def keras() -> Iterator[Task]:
     """`keras.ops` on NumPy arrays, which call jax where fastconv is not installed."""
-    import fastconv.adapters.keras  # isort: skip  # before keras, where jax is missing
     from keras import ops
 
     def make(name: str, *arguments: Any, **options: Any) -> Run:
