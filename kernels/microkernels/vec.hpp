@@ -58,15 +58,29 @@ template <class T> inline void copy_run(T* to, const T* from, ptrdiff_t n) {
     for (; n >= L; n -= L, to += L, from += L) store(to, load(from));
     if (n > 0) store_part(to, load_part(from, n), n);
 }
-// (rows, columns) at distance `lf` to distance `lt`; such short runs are beyond the hardware prefetchers.
+// Rows of V vectors at distance `lf` to distance `lt`; such short runs are beyond the hardware prefetchers.
+template <class T, int V> inline void copy_vectors(const T* from, ptrdiff_t lf, ptrdiff_t rows, T* to, ptrdiff_t lt) {
+    constexpr int AHEAD = 12, L = LANES<T>;
+    for (ptrdiff_t i = 0; i < rows; i++, from += lf, to += lt)
+        for (int j = 0; j < V; j++) {
+            __builtin_prefetch(from + AHEAD * lf + j * L);
+            store(to + j * L, load(from + j * L));
+        }
+}
+
+// (rows, columns) likewise; panels are mostly of one to three whole vectors.
 template <class T>
 inline void copy_rows(const T* from, ptrdiff_t lf, ptrdiff_t rows, ptrdiff_t columns, T* to, ptrdiff_t lt) {
-    constexpr int AHEAD = 12;
+    constexpr int AHEAD = 12, L = LANES<T>;
+    if (columns == L) return copy_vectors<T, 1>(from, lf, rows, to, lt);
+    if (columns == 2 * L) return copy_vectors<T, 2>(from, lf, rows, to, lt);
+    if (columns == 3 * L) return copy_vectors<T, 3>(from, lf, rows, to, lt);
     for (ptrdiff_t i = 0; i < rows; i++, from += lf, to += lt) {
-        for (ptrdiff_t j = 0; j < columns; j += LANES<T>) __builtin_prefetch(from + AHEAD * lf + j);
+        for (ptrdiff_t j = 0; j < columns; j += L) __builtin_prefetch(from + AHEAD * lf + j);
         copy_run(to, from, columns);
     }
 }
+
 template <class T> inline void clear_run(T* to, ptrdiff_t n) {
     for (ptrdiff_t i = 0; i < n; i++) to[i] = 0;
 }
