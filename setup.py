@@ -57,6 +57,8 @@ def extension(name: str, isa_flags: list[str]) -> Extension:
         optional=os.environ.get("FASTCONV_REQUIRE_COMPILED") != "1",
     )
     directives = {"boundscheck": CHECKED, "wraparound": CHECKED, "initializedcheck": CHECKED}
+    # no state of its own but constants: free-threaded Python may call in from many threads
+    directives["freethreading_compatible"] = True
     ext.cython_directives = {"language_level": 3, "cdivision": True, **directives}
     return ext
 

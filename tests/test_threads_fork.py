@@ -5,6 +5,7 @@ Each test is a script in a process of its own with a time limit: a deadlock is a
 
 from __future__ import annotations
 
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -176,6 +177,20 @@ for _ in range(5):
     except KeyboardInterrupt:
         pass
     assert compute() == expected
+print("done")
+"""
+    check(code, tmp_path)
+
+
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this interpreter has a GIL")
+def test_free_threaded_python_stays_free(tmp_path: Path) -> None:
+    """The compiled modules declare that they need no GIL: importing and calling them does not bring it back."""
+    code = """
+from concurrent.futures import ThreadPoolExecutor
+expected = compute()
+with ThreadPoolExecutor(8) as pool:
+    assert all(r == expected for r in pool.map(lambda _: compute(), range(24)))
+assert not sys._is_gil_enabled()
 print("done")
 """
     check(code, tmp_path)
