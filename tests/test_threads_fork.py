@@ -184,7 +184,7 @@ print("done")
 
 @pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this interpreter has a GIL")
 def test_free_threaded_python_stays_free(tmp_path: Path) -> None:
-    """The compiled modules declare that they need no GIL: importing and calling them does not bring it back."""
+    """The compiled modules declare that they need no GIL: importing them does not bring it back."""
     code = """
 from concurrent.futures import ThreadPoolExecutor
 expected = compute()
