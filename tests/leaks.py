@@ -85,10 +85,8 @@ def main() -> int:
         resident, traced = growth(kernel, options.calls)
         leak = resident > ALLOWED + options.calls * 8 or traced > ALLOWED // 4
         leaking += [kernel] if leak else []
-        print(
-            f"{kernel:26s} process {resident:+10d}  Python {traced:+8d}  {'LEAKS' if leak else 'ok'}",
-            flush=True,
-        )
+        verdict = "LEAKS" if leak else "ok"
+        print(f"{kernel:26s} process {resident:+10d}  Python {traced:+8d}  {verdict}", flush=True)
     return 1 if leaking else 0
 
 
