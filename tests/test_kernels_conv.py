@@ -171,6 +171,7 @@ LARGE = {
     "groups": dict(c=96, k=64, size=(27, 29), window=(3, 3), n=2, groups=4),
     "long": dict(c=40, k=72, size=(5000,), window=(9,), n=1, stride=3),
     "volume": dict(c=24, k=40, size=(9, 17, 19), window=(3, 3, 3), n=2),
+    "few pixels": dict(c=33, k=97, size=(4, 3), window=(4, 4), n=3, padding=((4, 2), (3, 4)), stride=2),
     "few jobs": dict(c=64, k=3, size=(3, 50), window=(3, 3), n=1),
 }
 
@@ -214,3 +215,21 @@ def test_large_problems_on_any_number_of_threads(
         for value, repeated, exact, size in zip(got, again, right, sizes, strict=True):
             np.testing.assert_array_equal(value, repeated)
             assert_within_bound(kernel, value, exact, size)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("problem", ["3x3/2", "1x1 of many", "groups", "few pixels"])
+@pytest.mark.parametrize("name", kernels_with("forward", exact=True))
+def test_bias_is_added_once_on_any_number_of_threads(
+    name: str, problem: str, channels_last: bool, many_threads: None
+) -> None:
+    """Jobs that share the pixels and divide the filters each add the bias of their own, whoever is first."""
+    kernel, spec = KERNELS[name], large(problem, np.float32, channels_last)
+    if kernel.unsupported("forward", spec) is not None:
+        return  # refusals are tested in test_dispatch.py
+    rng = np.random.default_rng(6)
+    x, w = arrays(spec, "forward", integers, rng)
+    bias = integers(rng, (spec.k,), spec.dtype)
+    right = forward(REFERENCE, spec, x, w, bias, "relu")
+    for _ in range(8):
+        np.testing.assert_array_equal(forward(kernel, spec, x, w, bias, "relu", threads=7), right)
