@@ -169,6 +169,17 @@ def test_activation_gradients_need_only_the_output(activation: str, dtype: Any) 
     np.testing.assert_array_equal(out, dz)
 
 
+def test_gradient_of_softmax_mixes_the_last_axis() -> None:
+    rng = np.random.default_rng(0)
+    z, dy = rng.normal(size=(2, 3, 4))
+    y = np.exp(z) / np.exp(z).sum(-1, keepdims=True)
+    wanted = [row @ (np.diag(p) - np.outer(p, p)) for row, p in zip(dy, y, strict=True)]  # dy J, row by row
+    np.testing.assert_allclose(fc.activation_grad(dy, y, "softmax"), wanted, rtol=1e-12, atol=1e-15)
+    single = fc.activation_grad(dy.astype("f"), y.astype("f"), "softmax")
+    assert single.dtype == np.float32
+    assert fc.activation_grad(dy[:0], y[:0], "softmax").shape == (0, 4)
+
+
 @pytest.mark.parametrize("activation", DERIVATIVES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n", [0, 1, 7, 33, 4096, 100_003])

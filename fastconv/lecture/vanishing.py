@@ -72,7 +72,7 @@ def deep_net(activation: type[Activation], data: Dataset) -> MLP:
 
 def chapter(material: Material) -> Chapter:
     """Gradient norms, losses and accuracies of the four; then dying and rescued units."""
-    data, epochs = material.data, material.epochs(20)
+    data, epochs = material.few(), material.epochs(20)
     runs = {
         activation.__name__: train(deep_net(activation, data), data, fc.SGD(0.01, momentum=0.9), epochs)
         for activation in FOUR
@@ -86,9 +86,10 @@ def chapter(material: Material) -> Chapter:
     return Chapter(
         "Vanishing gradients",
         text(
-            f"One net, {HIDDEN} hidden layers of {WIDTH} units, trained four times on {material.source} from "
-            "the same weights with the same batches. Only the activation differs. Each line is the norm of "
-            "one layer's weight gradient, step by step; layer 1 is the first, the farthest from the loss."
+            f"One net, {HIDDEN} hidden layers of {WIDTH} units, trained four times on {len(data.x_train):,} "
+            f"of {material.source}, from the same weights with the same batches. Only the activation "
+            "differs. Each line is the norm of one layer's weight gradient, step by step; layer 1 is the "
+            "first, the farthest from the loss."
         )
         + row(*pictures)
         + text(
@@ -113,7 +114,7 @@ def chapter(material: Material) -> Chapter:
 
 def dying(material: Material) -> str:
     """ReLUs killed by long steps, and buried ones that only a leak brings back."""
-    data, epochs = material.data, material.epochs(10)
+    data, epochs = material.few(), material.epochs(10)
     inputs = data.x_train[0].size
     rates = (0.05, 0.2, 0.3)
     killed = {

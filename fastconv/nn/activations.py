@@ -10,7 +10,7 @@ from typing import NoReturn
 import numpy as np
 
 from fastconv.nn.layer import Layer, checked_number
-from fastconv.ops.activation import LEAKY_SLOPE, gradient_into
+from fastconv.ops.activation import LEAKY_SLOPE, NO_SLOPE, gradient_into
 from fastconv.ops.arrays import Array, check_shape, checked_float
 from fastconv.ops.memory import empty
 
@@ -184,10 +184,7 @@ class Step(Activation):
         return step(x)
 
     def backward(self, dy: Array, input_grad: bool = True) -> NoReturn:
-        raise ValueError(
-            "Step.backward: the step has no derivative at 0 and derivative 0 elsewhere, so nothing "
-            "can be learned through it: train with Sigmoid, Tanh or ReLU"
-        )
+        raise ValueError(f"Step.backward: {NO_SLOPE}")
 
 
 class Softmax(Layer):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -22,14 +22,23 @@ GRADIENTS: dict[str, Callable[[Array, Array], Array]] = {
     "sigmoid": lambda dy, y: dy * (y * (1 - y)),
     "tanh": lambda dy, y: dy * (1 - y * y),
 }
+# And those that no convolution fuses: softmax mixes all elements of the last axis.
+ALL_GRADIENTS: dict[str, Callable[[Array, Array], Array]] = {
+    **GRADIENTS,
+    "softmax": lambda dy, y: y * (dy - (dy * y).sum(-1, keepdims=True)),
+}
+NO_SLOPE = (
+    "the step has no derivative at 0 and derivative 0 elsewhere, so nothing can be learned through it: train "
+    "with Sigmoid, Tanh or ReLU"
+)
 
 
-def check_activation(op: str, activation: Any) -> None:
-    """`activation` must be a name that `GRADIENTS` holds."""
-    needed = f"it must be None or one of {', '.join(GRADIENTS)}"
+def check_activation(op: str, activation: Any, names: Iterable[str] = GRADIENTS) -> None:
+    """`activation` must be one of the names: those that a convolution fuses, by default."""
+    needed = f"it must be None or one of {', '.join(names)}"
     if not isinstance(activation, str):
         bad_type(op, f"activation is {shown(activation)}", needed)
-    if activation not in GRADIENTS:
+    if activation not in names:
         bad_value(op, f"activation is {shown(activation)}", needed)
 
 
@@ -45,8 +54,8 @@ def activation_grad(dy: Array, y: Array, activation: str | None, *, out: Array |
         Gradient of the activation's output, of any shape.
     y : ndarray of dy's shape and dtype
         The activation's output.
-    activation : {None, "relu", "leaky_relu", "sigmoid", "tanh"}
-        None returns a copy of dy.
+    activation : {None, "relu", "leaky_relu", "sigmoid", "tanh", "softmax"}
+        None returns a copy of dy; "leaky_relu" has slope 0.01, "softmax" is over the last axis.
     out : ndarray, optional
         Receives the result.
 
@@ -57,7 +66,7 @@ def activation_grad(dy: Array, y: Array, activation: str | None, *, out: Array |
     Raises
     ------
     ValueError, TypeError
-        For every argument that does not fit.
+        For every argument that does not fit; "step" has no derivative.
 
     Examples
     --------
@@ -72,7 +81,11 @@ def activation_grad(dy: Array, y: Array, activation: str | None, *, out: Array |
     y = checked_float(op, "y", y, dy.dtype)
     check_shape(op, "y", y, dy.shape)
     if activation is not None:
-        check_activation(op, activation)
+        if isinstance(activation, str) and activation == "step":
+            raise ValueError(f"{op}: {NO_SLOPE}")
+        check_activation(op, activation, ALL_GRADIENTS)
+        if activation == "softmax" and dy.ndim == 0:
+            bad_value(op, "dy has shape ()", "softmax needs a last axis")
     if out is None:
         out = empty(dy.shape, dy.dtype)
     else:
@@ -86,8 +99,9 @@ def activation_grad(dy: Array, y: Array, activation: str | None, *, out: Array |
 def gradient_into(out: Array, dy: Array, y: Array, activation: str) -> Array:
     """`out`, which may be dy itself, holding `activation_grad` of arrays that have been checked."""
     engine = cython.engine(runtime.chosen_isa())
-    if engine is not None and all(a.flags.c_contiguous and a.flags.aligned for a in (out, dy, y)):
+    fused = activation in GRADIENTS
+    if fused and engine is not None and all(a.flags.c_contiguous and a.flags.aligned for a in (out, dy, y)):
         engine.activation_grad(dy, y, out, activation, runtime.threads_allowed(settings.current().threads))
     else:
-        out[...] = GRADIENTS[activation](dy, y)
+        out[...] = ALL_GRADIENTS[activation](dy, y)
     return out
