@@ -288,6 +288,9 @@ def test_repr_shows_the_arguments():
     text = repr(fc.Conv2d(2, 4, 3, stride=2, padding="same", groups=2, bias=False))
     assert text == "Conv2d(2, 4, 3, stride=2, padding='same', groups=2, bias=False)"
     assert repr(fc.Conv2d(1, 2, (3, 5), padding=(1, 2))) == "Conv2d(1, 2, (3, 5), padding=((1, 1), (2, 2)))"
+    uneven = fc.Conv2d(1, 2, 3, padding=((1, 2), (1, 2)))
+    assert repr(uneven) == "Conv2d(1, 2, 3, padding=((1, 2), (1, 2)))"
+    assert uneven(np.ones((1, 1, 4, 5), np.float32)).shape == (1, 2, 5, 6)
     assert repr(fc.MaxPool2d(2)) == "MaxPool2d(2)"
     assert repr(fc.MaxPool2d(3, 2, 1, dilation=2)) == "MaxPool2d(3, stride=2, padding=1, dilation=2)"
     assert (

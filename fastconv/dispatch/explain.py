@@ -76,9 +76,10 @@ class Explanation:
 
     def __repr__(self) -> str:
         s = self.spec
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
         lines = [
             f"{self.pass_name}: x {s.x_shape}, window {s.window}, y {s.y_shape}, {s.dtype}",
-            f"  kernel     {self.kernel} on {self.isa}, {self.threads} threads: {self.why}",
+            f"  kernel     {self.kernel} on {self.isa}, {threads}: {self.why}",
             *(f"             not {name}: {reason}" for name, reason in self.passed_over),
             f"  work       {self.flops / 1e6:.4g} MFLOP, at least {_bytes(self.least_bytes)} of data, "
             f"workspace {_bytes(self.workspace)}",

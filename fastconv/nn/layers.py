@@ -91,9 +91,9 @@ class Conv2d(Layer):
         self.channels_last = parse_layout(op, layout, ())[1]
         self.window = parse_axes(op, "window", window, 2, 1)
         self.options: dict[str, Any] = {
-            "stride": parse_axes(op, "stride", stride, 2, 1),
+            "stride": short(parse_axes(op, "stride", stride, 2, 1)),
             "padding": plain_padding(op, padding),
-            "dilation": parse_axes(op, "dilation", dilation, 2, 1),
+            "dilation": short(parse_axes(op, "dilation", dilation, 2, 1)),
             "groups": groups,
             "padding_mode": padding_mode,
             "layout": layout,
@@ -130,8 +130,7 @@ class Conv2d(Layer):
     def settings(self) -> str:
         default: dict[str, Any] = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
         default |= {"padding_mode": "zeros", "layout": "NCHW"}
-        given = {name: short(value) for name, value in self.options.items()}
-        changed = [f"{name}={value!r}" for name, value in given.items() if value != default[name]]
+        changed = [f"{name}={value!r}" for name, value in self.options.items() if value != default[name]]
         sizes = f"{self.c_in}, {self.c_out}, {short(self.window)}"
         return ", ".join([sizes, *changed, *["bias=False"] * (not self.bias)])
 
@@ -144,35 +143,38 @@ def pool_options(
     stride = window if stride is None else parse_axes(op, "stride", stride, 2, 1)
     parse_layout(op, layout, ())
     return window, {
-        "stride": stride,
+        "stride": short(stride),
         "padding": plain_padding(op, padding),
         "ceil_mode": parse_flag(op, "ceil_mode", ceil_mode),
         "layout": layout,
     }
 
 
-def plain_padding(op: str, padding: PaddingLike) -> str | tuple[tuple[int, int], ...]:
-    """A name, whose pixels depend on the input's size, or (before, after) pairs; tuples keep calls cached."""
+def plain_padding(op: str, padding: PaddingLike) -> str | int | tuple[tuple[int, int], ...]:
+    """A name, whose pixels depend on the input's size, or one int for all sides, or (before, after) pairs."""
     one = (1, 1)
     pairs = parse_padding(op, padding, one, one, one, one)
-    return padding if isinstance(padding, str) else pairs
+    if isinstance(padding, str):
+        return padding
+    sides = {side for pair in pairs for side in pair}
+    return sides.pop() if len(sides) == 1 else pairs
 
 
 def pool_settings(window: tuple[int, ...], options: dict[str, Any]) -> str:
     """The arguments of a pooling layer that are not the default."""
     default: dict[str, Any] = {
-        "stride": window,
-        "padding": ((0, 0), (0, 0)),
-        "dilation": (1, 1),
+        "stride": short(window),
+        "padding": 0,
+        "dilation": 1,
         "layout": "NCHW",
     }
     default |= {"ceil_mode": False, "count_include_pad": True}
-    changed = [f"{name}={short(value)!r}" for name, value in options.items() if value != default[name]]
+    changed = [f"{name}={value!r}" for name, value in options.items() if value != default[name]]
     return ", ".join([str(short(window)), *changed])
 
 
 def short(value: Any) -> Any:
-    """(3, 3) as 3: a pair of equals as the one value that it could be given as."""
+    """(3, 3) as 3: a pair of equals as the one value it could be given as, which a call finds sooner."""
     while isinstance(value, tuple) and len(value) == 2 and value[0] == value[1]:
         value = value[0]
     return value
@@ -209,7 +211,7 @@ class MaxPool2d(Layer):
     ) -> None:
         super().__init__()
         self.window, self.options = pool_options("MaxPool2d", window, stride, padding, ceil_mode, layout)
-        self.options["dilation"] = parse_axes("MaxPool2d", "dilation", dilation, 2, 1)
+        self.options["dilation"] = short(parse_axes("MaxPool2d", "dilation", dilation, 2, 1))
 
     def forward(self, x: Array) -> Array:
         y, argmax = max_pool2d(x, self.window, return_argmax=True, **self.options)

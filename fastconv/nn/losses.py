@@ -47,16 +47,20 @@ def softmax_cross_entropy(logits: Array, labels: Array, weights: Array | None = 
         bad_value(op, f"logits have shape {logits.shape}", "they must be (N, classes)")
     labels = checked_labels(op, labels, *logits.shape)
     n = len(labels)
-    share = np.full(n, 1 / max(n, 1)) if weights is None else normalized(op, weights, n)
     rows = np.arange(n)
-    shifted = logits - logits.max(1, keepdims=True)
-    e = np.exp(shifted)
-    total = e.sum(1, keepdims=True)
+    shifted = logits - np.maximum.reduce(logits, 1, keepdims=True)
+    dlogits = np.exp(shifted)
+    total = np.add.reduce(dlogits, 1, keepdims=True)
     losses = np.log(total[:, 0]) - shifted[rows, labels]
-    dlogits = e / total
+    dlogits /= total
     dlogits[rows, labels] -= 1
-    dlogits *= share[:, None].astype(logits.dtype)
-    return float(losses @ share), dlogits
+    if weights is None:
+        share = 1 / max(n, 1)
+        dlogits *= logits.dtype.type(share)
+        return float(losses.sum(dtype=np.float64)) * share, dlogits
+    shares = normalized(op, weights, n)
+    dlogits *= shares[:, None].astype(logits.dtype)
+    return float(losses @ shares), dlogits
 
 
 def mean_squared_error(outputs: Array, targets: Array, weights: Array | None = None) -> tuple[float, Array]:
