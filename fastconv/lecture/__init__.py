@@ -83,8 +83,9 @@ def lecture(
 def about(given: Material, seconds: float) -> str:
     """What ran where, for the foot of the page."""
     told = machine.describe()
+    threads = f"{told['threads']} thread{'s' * (told['threads'] > 1)}"
     return (
-        f"fastconv {told['fastconv']} on {told['cpu']} ({told['isa']}, {told['threads']} threads), NumPy "
-        f"{told['numpy']}, Python {told['python']}. Data: {given.source}{', quick run' * given.quick}. "
+        f"fastconv {told['fastconv']} on {told['cpu']} ({told['isa']}, {threads}), NumPy {told['numpy']}, "
+        f"Python {told['python']}. Data: {given.source}{', quick run' * given.quick}. "
         f"All experiments took {seconds:.0f} s."
     )

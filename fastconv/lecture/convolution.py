@@ -67,11 +67,12 @@ def chapter(material: Material) -> Chapter:
         + formula(
             "O = <span>⌊</span> (I + p<sub>1</sub> + p<sub>2</sub> − d (F − 1) − 1) / s <span>⌋</span> + 1"
         )
-        + table(("", "I", "F", "p₁, p₂", "d", "s", "with numbers", "O", "fc.conv2d"), sizes())
+        + table(("", "with numbers", "O", "fc.conv2d"), sizes())
         + heading("What lies beyond the border")
         + text(
-            "Padding has to be filled with something. Zeros are usual; the other modes continue the image. "
-            "Each picture is a filter of one weight, 1, with ten pixels of padding."
+            "Padding has to be filled with something. Zeros are usual; the other values of "
+            "<code>padding_mode</code> continue the image. Each picture is a filter of one weight, 1, with "
+            "ten pixels of padding."
         )
         + row(*paddings(material)),
     )
@@ -114,9 +115,9 @@ def sizes() -> list[tuple[object, ...]]:
         s, d = options.get("stride", 1), options.get("dilation", 1)
         before, after = plan.spec.padding[0]
         y = fc.conv2d(np.zeros((1, 1, i, i), np.float32), np.zeros((1, 1, f, f), np.float32), **options)
-        numbers = f"⌊({i} + {before} + {after} − {d}·{f - 1} − 1) / {s}⌋ + 1"
+        numbers = f"⌊({i} + {before} + {after} − {d}·({f} − 1) − 1) / {s}⌋ + 1"
         size = output_size(i, f, s, before, after, d)
-        rows.append((name, i, f, f"{before}, {after}", d, s, numbers, size, "×".join(map(str, y.shape[2:]))))
+        rows.append((name, numbers, size, "×".join(map(str, y.shape[2:]))))
     return rows
 
 
@@ -129,5 +130,5 @@ def paddings(material: Material) -> list[str]:
         padded = fc.conv2d(digit, one, padding=10, padding_mode=mode)[0, 0]
         figure = plots.gallery([padded], figure=canvas(None, (2.05, 2.05)))
         figure.axes[0].add_patch(rectangle((9.5, 9.5), 28, 28, fill=False, ec=ORANGE, lw=1.5))
-        pictures.append(picture(figure, f"<code>padding_mode={mode!r}</code>"))
+        pictures.append(picture(figure, f"<code>{mode!r}</code>"))
     return pictures

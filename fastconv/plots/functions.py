@@ -48,7 +48,9 @@ def activation(layer: Activation, *, span: float = 5.0, figure: Any = None) -> A
         axes.plot(x, slope, color=ORANGE, lw=2, ls="--", label="derivative")
     layer.forget()
     axes.set(xlabel="x")
-    axes.legend(frameon=False, loc="upper left")
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.25 * (high - low))  # room for the legend
+    axes.legend(frameon=False, loc="upper left", ncols=2, columnspacing=1.2)
     return figure
 
 
