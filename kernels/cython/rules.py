@@ -89,16 +89,29 @@ def _channels(pass_name: str, spec: Any) -> tuple[int, int, int]:
     return depth, columns, VECTOR_BYTES // spec.dtype.itemsize
 
 
+DEPTHWISE_GROUP = 16  # channels or filters a group; from there on they fill vectors of their own
+
+
 def depthwise_unsupported(pass_name: str, spec: Any) -> str | None:
-    if spec.ndim != 2:
-        return "it takes two spatial axes"
-    if not spec.groups == spec.c == spec.k:
-        return "it takes one input channel and one filter a group"
+    if spec.ndim > 2:
+        return "it takes one or two spatial axes"
+    c, k = spec.c // spec.groups, spec.k // spec.groups
+    if spec.groups == 1 and max(c, k) > 1:
+        return "it takes channels in groups, not in one"
+    if max(c, k) > DEPTHWISE_GROUP:
+        return f"it takes up to {DEPTHWISE_GROUP} channels and filters a group, not {c} and {k}"
     return None
 
 
 def depthwise_avoid(pass_name: str, spec: Any, threads: int) -> str | None:
-    """A vector holds 4 to 16 channels; fewer leave most of its lanes empty (one channel: 12 times slower)."""
-    if spec.c < 4:
-        return f"{spec.c} channels leave most of a vector empty"
+    """Few groups leave most of a vector empty (one channel: 12 times slower).
+
+    Groups of several inputs and outputs: blocked takes over at 16 of them, channels-first (where it shifts
+    padded planes) at 4, except for filter gradients (docs/performance.md).
+    """
+    if spec.groups == 1 or min(spec.c, spec.k) < 4:
+        return f"{min(spec.c, spec.k)} channels in {spec.groups} groups leave most of a vector empty"
+    c, k = spec.c // spec.groups, spec.k // spec.groups
+    if max(c, k) > 8 or (min(c, k) > 2 and not spec.channels_last and pass_name != "filter_grad"):
+        return f"groups of {c} channels and {k} filters are dense enough for sums over channels"
     return None

@@ -1,6 +1,5 @@
 # Winograd: its passes, filters transformed in advance for a plan, and what it allocates.
 from fastconv.kernels.cython.rules import winograd_unsupported
-from fastconv.kernels.kernel import CONV_PASSES
 
 cdef extern from "winograd.hpp" namespace "fastconv" nogil:
     void c_winograd_forward "fastconv::winograd_forward"[T](const Geometry&, const T*, const T*, const T*, Activation, T*, int) except +

@@ -1,240 +1,249 @@
-// Depthwise convolution (one input channel a filter), vectorized over channels in every layout.
+// Depthwise convolution, channel multipliers and small groups through slabs, vectorized over outputs in any layout.
 //
-// A band of the image is copied into a zero-padded slab [row][pixel][lane]: the copy serves all taps, aligns every
-// load and leaves no borders. A tile of neighbouring pixels then shares the loads of a row of taps.
+// A part of the image is copied into a zero-padded slab: the copy serves all taps, aligns every load and leaves no
+// borders. Tiles of two rows share its loads.
 #pragma once
 #include "bias_grad.hpp"
+#include "depthwise_slab.hpp"
+#include "depthwise_tile.hpp"
 #include "epilogue.hpp"
-#include "filters.hpp"
 #include "parallel.hpp"
-#include "slab.hpp"
-#include "view.hpp"
 #include "workspace.hpp"
 
 namespace fastconv {
 
-constexpr int DEPTHWISE_PIXELS = 6;  // sums in flight; with 7 taps 12 loads and a weight fill 19 registers
-constexpr int DEPTHWISE_TAPS = 7;    // taps of a row that share loads
 constexpr idx DEPTHWISE_SLAB_BYTES = 160 << 10;
-// Vectors of channels a job takes: in channels-last a pixel's few cache lines then come in one go.
-constexpr idx DEPTHWISE_VECTORS = 4;
-inline idx depthwise_vectors(const Geometry& g, int lanes) {
-    return g.channels_last ? std::min<idx>(DEPTHWISE_VECTORS, ceil_div<idx>(g.c, lanes)) : 1;
-}
-
-// One view's taps in a slab: rows and pixels counted from the slab's first.
-struct SlabTaps {
-    const View* view;
-    idx low[2], reach[2];  // least offset, and 1 + the greatest above it
-    bool consecutive;      // taps of a row are neighbours
-
-    explicit SlabTaps(const View& v) : view(&v), consecutive(true) {
-        for (int a = 0; a < 2; a++) {
-            const std::vector<idx>& offset = v.axis[a + 1].offset;
-            low[a] = offset.empty() ? 0 : offset.front();
-            reach[a] = offset.empty() ? 1 : offset.back() - low[a] + 1;
-        }
-        const std::vector<idx>& offset = v.axis[2].offset;
-        for (size_t t = 1; t < offset.size(); t++) consecutive = consecutive && offset[t] == offset[t - 1] + 1;
-    }
-    idx rows(idx out_rows) const { return (out_rows - 1) * view->axis[1].step + reach[0]; }
-    idx columns() const { return (view->axis[2].out - 1) * view->axis[2].step + reach[1]; }
-};
-
-// sums[j] += TAPS neighbouring pixels of a slab row from `x + j * step` on, times their weights.
-template <class T, int PIXELS, int TAPS, int STEP>
-inline void add_taps(const T* x, const T* weights, idx step, Vec<T>* sums) {
-    constexpr int L = LANES<T>, SPAN = (PIXELS - 1) * STEP + TAPS;
-    if constexpr (STEP == 0) {
-        for (int t = 0; t < TAPS; t++) {
-            Vec<T> w = load(weights + t * L);
-            for (int j = 0; j < PIXELS; j++) sums[j] += load(x + (j * step + t) * L) * w;
-        }
-    } else {
-        Vec<T> v[SPAN];
-        for (int i = 0; i < SPAN; i++) v[i] = load(x + i * L);
-        for (int t = 0; t < TAPS; t++) {
-            Vec<T> w = load(weights + t * L);
-            for (int j = 0; j < PIXELS; j++) sums[j] += v[j * STEP + t] * w;
-        }
-    }
-}
-
-template <class T, int PIXELS, int TAPS = DEPTHWISE_TAPS>
-inline void add_taps_of(idx taps, idx step, const T* x, const T* weights, Vec<T>* sums) {
-    if constexpr (TAPS > 1)
-        if (taps < TAPS) return add_taps_of<T, PIXELS, TAPS - 1>(taps, step, x, weights, sums);
-    if (step == 1)
-        add_taps<T, PIXELS, TAPS, 1>(x, weights, step, sums);
-    else if (step == 2 && TAPS <= 4)  // wider spans do not fit the registers
-        add_taps<T, PIXELS, TAPS, 2>(x, weights, step, sums);
-    else
-        add_taps<T, PIXELS, TAPS, 0>(x, weights, step, sums);
-}
-
-// PIXELS outputs of a row from pixel w on; `row` is the slab row of the first tap, weights are [tap][lane].
-template <class T, int PIXELS>
-void depthwise_pixels(const SlabTaps& taps, const T* row, idx columns, idx w, const T* weights, Vec<T> bias, T* out,
-                      idx out_step) {
-    constexpr int L = LANES<T>;
-    const Axis *H = &taps.view->axis[1], *W = &taps.view->axis[2];
-    Vec<T> sums[PIXELS];
-    for (int j = 0; j < PIXELS; j++) sums[j] = bias;
-    for (idx r = 0; r < H->taps(); r++) {
-        const T* x = row + ((H->offset[r] - taps.low[0]) * columns + w * W->step) * L;
-        const T* weight = weights + r * W->taps() * L;
-        for (idx s = 0; s < W->taps();) {
-            const idx count = taps.consecutive ? std::min<idx>(DEPTHWISE_TAPS, W->taps() - s) : 1;
-            add_taps_of<T, PIXELS>(count, W->step, x + (W->offset[s] - taps.low[1]) * L, weight + s * L, sums);
-            s += count;
-        }
-    }
-    for (int j = 0; j < PIXELS; j++) store(out + j * out_step, sums[j]);
-}
+constexpr idx SLAB_POSITIONS = 112;  // of a row at a time, so that the workspace has a limit
 
 template <class T> struct Depthwise {
     Image<const T> source;
     Image<T> dest;
-    Filters<T> filters;  // channel c is group c
+    Filters<T> filters;
+    Groups groups;
     idx window_width;
     const T* bias;
     Activation activation;
 };
 
+// One view's taps in a slab of `columns` pixels a row, counted from the slab's first pixel; offsets in elements.
+struct SlabView {
+    const View* view;
+    Comb H;
+    std::vector<idx> offset;  // of each tap of a row and depth
+    idx low;                  // least column offset
+
+    explicit SlabView(const View& v) : view(&v), H(v.axis[1]), low(v.axis[2].taps() ? v.axis[2].offset[0] : 0) {}
+    const Axis& W() const { return view->axis[2]; }
+    idx columns(idx positions) const { return (positions - 1) * W().step + (W().taps() ? W().offset.back() - low : 0) + 1; }
+    idx reach(idx rows) const { return H.taps ? (rows - 1) * H.axis->step + (H.taps - 1) * H.gap + 1 : 1; }
+};
+
 // The views that write the same rows of dest, one a column phase, over one slab.
 struct RowPhase {
-    std::vector<SlabTaps> taps;
-    idx low, columns;  // of the slab: least column offset, width
-    const Axis& height() const { return taps[0].view->axis[1]; }
+    std::vector<SlabView> views;
+    idx low;  // least column offset
+    const Axis& height() const { return *views[0].H.axis; }
+    idx step() const { return views[0].W().step; }
+    idx positions() const {
+        idx most = 0;
+        for (const SlabView& v : views) most = std::max(most, v.W().out);
+        return most;
+    }
+    idx columns(idx positions) const {
+        idx most = 0;
+        for (const SlabView& v : views) most = std::max(most, v.low - low + v.columns(positions));
+        return most;
+    }
 
-    explicit RowPhase(const std::vector<const View*>& views) {
-        for (const View* v : views) taps.emplace_back(*v);
-        low = taps[0].low[1];
-        for (const SlabTaps& t : taps) low = std::min(low, t.low[1]);
-        columns = 0;
-        for (SlabTaps& t : taps) {
-            columns = std::max(columns, t.low[1] - low + t.columns());
-            t.low[1] = low;
-        }
+    RowPhase(const std::vector<const View*>& same, idx depth, int lanes) {
+        for (const View* v : same) views.emplace_back(*v);
+        low = views[0].low;
+        for (const SlabView& v : views) low = std::min(low, v.low);
+        for (SlabView& v : views)
+            for (idx at : v.W().offset)
+                for (idx d = 0; d < depth; d++) v.offset.push_back(((at - low) * depth + d) * lanes);
     }
 };
 
 // Views grouped by the row phase they write; those without positions left out.
-inline std::vector<RowPhase> row_phases(const std::vector<View>& views) {
+inline std::vector<RowPhase> row_phases(const std::vector<View>& views, idx depth, int lanes) {
     std::vector<RowPhase> phases;
     for (size_t i = 0; i < views.size();) {
         std::vector<const View*> same;
         const idx first = views[i].axis[1].first;
         for (; i < views.size() && views[i].axis[1].first == first; i++)
             if (views[i].positions() > 0) same.push_back(&views[i]);
-        if (!same.empty()) phases.emplace_back(same);
+        if (!same.empty()) phases.emplace_back(same, depth, lanes);
     }
     return phases;
 }
 
-struct DepthwiseJob {
-    const RowPhase* phase;
-    idx image, channel, row, rows;  // output rows of the phase
+// OH x OW outputs: lattice rows `row` elements apart, positions `step` elements. Weights are [r][tap of a row][lane].
+template <class T> struct SlabTile {
+    const T* slab;
+    idx row, step, R, step_h;
+    const idx* offset;
+    idx taps;  // of a row
+    const T* weights;
+    T* out;
+    idx out_row, out_step;
 };
 
-// Weights of a vector of channels, in the view's order: [tap][lane].
-template <class T>
-void load_weights(const Depthwise<T>& p, const View& v, idx channel, idx lanes, T* weights) {
-    constexpr int L = LANES<T>;
-    for (idx r : v.axis[1].tap)
-        for (idx s : v.axis[2].tap) {
-            const T* at = p.filters.at + (r * p.window_width + s) * p.filters.tap_stride + channel * p.filters.group_stride;
-            for (idx l = 0; l < L; l++) *weights++ = l < lanes ? at[l * p.filters.group_stride] : T(0);
-        }
-}
-
-// One view's output for one vector of channels, from its slab plane; `out` is the plane of whole dest rows.
-template <class T>
-void depthwise_plane(const SlabTaps& taps, idx columns, idx rows, const T* slab, const T* weights, Vec<T> bias, T* out,
-                     idx out_row) {
-    constexpr int L = LANES<T>;
-    const Axis *H = &taps.view->axis[1], *W = &taps.view->axis[2];
-    const idx step = W->stride * L;
-    for (idx h = 0; h < rows; h++) {
-        const T* row = slab + h * H->step * columns * L;
-        T* to = out + h * out_row + W->first * L;
-        idx w = 0;
-        for (; w + DEPTHWISE_PIXELS <= W->out; w += DEPTHWISE_PIXELS)
-            depthwise_pixels<T, DEPTHWISE_PIXELS>(taps, row, columns, w, weights, bias, to + w * step, step);
-        for (; w + 2 <= W->out; w += 2) depthwise_pixels<T, 2>(taps, row, columns, w, weights, bias, to + w * step, step);
-        if (w < W->out) depthwise_pixels<T, 1>(taps, row, columns, w, weights, bias, to + w * step, step);
+template <class T, int OW>
+inline __attribute__((always_inline)) void add_slab_row(const T* row, const SlabTile<T>& t, const T* weights, Vec<T>* sums) {
+    for (idx s = 0; s < t.taps; s++) {
+        const Vec<T> weight = load(weights + s * LANES<T>);
+        for (int o = 0; o < OW; o++) sums[o] += load(row + t.offset[s] + o * t.step) * weight;
     }
 }
 
+template <class T, int OH, int OW> void slab_tile(const SlabTile<T>& tile, Vec<T> bias) {
+    constexpr int L = LANES<T>;
+    const SlabTile<T> t = tile;
+    Vec<T> sums[OH][OW];
+    for (int j = 0; j < OH; j++)
+        for (int o = 0; o < OW; o++) sums[j][o] = bias;
+    for (idx i = 0; i < (OH - 1) * t.step_h + t.R; i++) {
+        const T *row = t.slab + i * t.row, *w0 = t.weights + i * t.taps * L, *w1 = w0 - t.step_h * t.taps * L;
+        const bool first = i < t.R, second = OH == 2 && i >= t.step_h;
+        if (first && second)
+            for (idx s = 0; s < t.taps; s++) {
+                Vec<T> v[OW];
+                for (int o = 0; o < OW; o++) v[o] = load(row + t.offset[s] + o * t.step);
+                add_tap<T, OW, 1>(v, w0 + s * L, sums[0]);
+                add_tap<T, OW, 1>(v, w1 + s * L, sums[OH - 1]);
+            }
+        else if (first)
+            add_slab_row<T, OW>(row, t, w0, sums[0]);
+        else if (second)
+            add_slab_row<T, OW>(row, t, w1, sums[OH - 1]);
+    }
+    for (int j = 0; j < OH; j++)
+        for (int o = 0; o < OW; o++) store(t.out + j * t.out_row + o * t.out_step, sums[j][o]);
+}
+
+template <class T, int OH> void slab_line(SlabTile<T> t, idx positions, Vec<T> bias) {
+    for (idx w = 0; w < positions;) {
+        const idx left = positions - w, width = left >= TILE_W ? TILE_W : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+        width == TILE_W ? slab_tile<T, OH, TILE_W>(t, bias)
+        : width == 4    ? slab_tile<T, OH, 4>(t, bias)
+        : width == 2    ? slab_tile<T, OH, 2>(t, bias)
+                        : slab_tile<T, OH, 1>(t, bias);
+        w += width, t.slab += width * t.step, t.out += width * t.out_step;
+    }
+}
+
+// Output rows [row, row + rows) and positions [w, w + columns) of a phase, for the vector of channels from `channel` on.
+struct DepthwiseJob {
+    const RowPhase* phase;
+    idx image, channel, row, rows, w, columns;
+};
+
+// Weights of a vector of outputs, in the view's order: [tap][d][lane].
+template <class T> void load_weights(const Depthwise<T>& p, const View& v, idx channel, idx lanes, T* weights) {
+    for (idx r : v.axis[1].tap)
+        for (idx s : v.axis[2].tap)
+            for (idx d = 0; d < p.groups.depth; d++)
+                for (idx l = 0; l < LANES<T>; l++)
+                    *weights++ = l < lanes ? *group_weight(p.filters, p.groups, r * p.window_width + s, d, channel + l) : T(0);
+}
+
+// One view's outputs of a job from its slab; `out` is [row][dest pixel][lane].
 template <class T>
-void run_depthwise_job(const Depthwise<T>& p, const DepthwiseJob& job, idx vectors, T* weights, T* slab, T* out) {
+void depthwise_plane(const SlabView& v, const DepthwiseJob& job, idx depth, idx columns, const T* slab, const T* weights,
+                     Vec<T> bias, T* out, idx out_row) {
+    constexpr int L = LANES<T>;
+    const Axis& W = v.W();
+    const idx positions = std::min(job.columns, W.out - job.w), pixel = depth * L, row = columns * pixel;
+    if (positions <= 0) return;
+    SlabTile<T> t{slab, v.H.gap * row, W.step * pixel, v.H.taps, v.H.step, v.offset.data(), (idx)v.offset.size(), weights,
+                  out, v.H.phases * out_row, W.stride * L};
+    for (idx phase = 0; phase < std::min(v.H.phases, job.rows); phase++)
+        for (idx h = phase; h < job.rows;) {
+            const bool two = h + v.H.phases < job.rows;
+            t.slab = slab + h * v.H.axis->step * row, t.out = out + h * out_row + W.first * L;
+            two ? slab_line<T, 2>(t, positions, bias) : slab_line<T, 1>(t, positions, bias);
+            h += (two ? 2 : 1) * v.H.phases;
+        }
+}
+
+template <class T> struct SlabSpace {
+    T *weights, *slab, *natural, *out;
+};
+
+template <class T> void run_depthwise_job(const Depthwise<T>& p, const DepthwiseJob& job, const SlabSpace<T>& space) {
     constexpr int L = LANES<T>;
     const RowPhase& phase = *job.phase;
     const Axis& H = phase.height();
-    const idx lanes = std::min<idx>(vectors * L, p.source.channels - job.channel);
-    const Window window{job.image, job.row * H.step + phase.taps[0].low[0], phase.low, 1, 1, phase.taps[0].rows(job.rows),
-                        phase.columns, job.channel, lanes};
-    load_slab(p.source, window, slab);
-    const idx out_row = p.dest.width * L, plane = job.rows * out_row;
-    for (idx v = 0; v < window.vectors(L); v++) {
-        const idx channel = job.channel + v * L, part = std::min<idx>(L, lanes - v * L);
-        const Vec<T> bias = p.bias ? load_part(p.bias + channel, part) : Vec<T>{};
-        for (const SlabTaps& taps : phase.taps) {
-            load_weights(p, *taps.view, channel, part, weights);
-            depthwise_plane(taps, phase.columns, job.rows, slab + v * window.rows * window.columns * L, weights, bias,
-                            out + v * plane, out_row);
-        }
-        if (p.activation != LINEAR) finish_row(out + v * plane, plane, T(0), p.activation);
+    const idx lanes = std::min<idx>(L, p.dest.channels - job.channel), columns = phase.columns(job.columns);
+    const idx low_h = H.taps() ? H.offset[0] : 0, stride_w = phase.views[0].W().stride;
+    const Window window{job.image, job.row * H.step + low_h, job.w * phase.step() + phase.low, 1, 1,
+                        phase.views[0].reach(job.rows), columns, job.channel, lanes};
+    load_group_slab(p.source, p.groups, window, space.natural, space.slab);
+    const idx out_columns = job.columns * stride_w, out_row = out_columns * L;
+    const Vec<T> bias = p.bias ? load_part(p.bias + job.channel, lanes) : Vec<T>{};
+    for (const SlabView& v : phase.views) {
+        load_weights(p, *v.view, job.channel, lanes, space.weights);
+        depthwise_plane(v, job, p.groups.depth, columns, space.slab, space.weights, bias, space.out, out_row);
     }
-    store_slab(p.dest, {job.image, H.first + job.row * H.stride, 0, H.stride, 1, job.rows, p.dest.width, job.channel, lanes},
-               out);
+    if (p.activation != LINEAR) finish_row(space.out, job.rows * out_row, T(0), p.activation);
+    store_slab(p.dest, {job.image, H.first + job.row * H.stride, job.w * stride_w, H.stride, 1, job.rows, out_columns,
+                        job.channel, lanes}, space.out);
 }
 
 // Rows of a band whose slab is about DEPTHWISE_SLAB_BYTES, but enough that the rows neighbouring bands share
 // (`reach` - 1) are not copied too often; all bands about equal.
-template <class T> idx band_rows(idx height, idx step, idx reach, idx columns, idx vectors) {
-    const idx row_bytes = columns * vectors * LANES<T> * sizeof(T);
+inline idx band_rows(idx height, idx step, idx reach, idx row_bytes) {
     const idx fit = (DEPTHWISE_SLAB_BYTES / row_bytes - reach) / step;
     const idx rows = std::min(height, std::max(fit, 1 + reach / 2));
     return ceil_div(height, ceil_div(height, rows));
 }
 
-template <class T> void depthwise_conv(const Geometry& g, const std::vector<View>& views, const Depthwise<T>& p, int threads) {
-    constexpr int L = LANES<T>;
-    const std::vector<RowPhase> phases = row_phases(views);
+// The jobs of a pass and the elements that each needs.
+template <class T> struct SlabPlan {
+    std::vector<RowPhase> phases;
     std::vector<DepthwiseJob> jobs;
-    const idx vectors = depthwise_vectors(g, L);
-    idx slab = 0, out = 0;
-    for (const RowPhase& phase : phases) {
-        const Axis& H = phase.height();
-        const SlabTaps& t = phase.taps[0];
-        const idx rows = band_rows<T>(H.out, H.step, t.reach[0], phase.columns, vectors);
-        slab = std::max(slab, t.rows(rows) * phase.columns * vectors * L);
-        out = std::max(out, rows * p.dest.width * vectors * L);
-        for (idx image = 0; image < g.n; image++)
-            for (idx c = 0; c < g.c; c += vectors * L)
-                for (idx h = 0; h < H.out; h += rows) jobs.push_back({&phase, image, c, h, std::min(rows, H.out - h)});
+    idx weights, slab = 0, natural = 0, out = 0;
+    int threads;
+
+    SlabPlan(const Geometry& g, const std::vector<View>& views, const Groups& groups, idx channels, int most_threads)
+        : phases(row_phases(views, groups.depth, LANES<T>)), weights(g.taps() * groups.depth * LANES<T>) {
+        constexpr int L = LANES<T>;
+        for (const RowPhase& phase : phases) {
+            const Axis& H = phase.height();
+            const idx positions = phase.positions(), part = std::min(positions, SLAB_POSITIONS), columns = phase.columns(part);
+            const idx rows = band_rows(H.out, H.step, phase.views[0].reach(1), columns * groups.depth * L * sizeof(T));
+            const idx pixels = phase.views[0].reach(rows) * columns;
+            slab = std::max(slab, pixels * groups.depth * L);
+            if (!groups.plain()) natural = std::max(natural, pixels * groups.vectors(L) * L);
+            out = std::max(out, rows * part * phase.views[0].W().stride * L);
+            for (idx image = 0; image < g.n; image++)
+                for (idx c = 0; c < channels; c += L)
+                    for (idx h = 0; h < H.out; h += rows)
+                        for (idx w = 0; w < positions; w += part)
+                            jobs.push_back({&phase, image, c, h, std::min(rows, H.out - h), w, std::min(part, positions - w)});
+        }
+        // a slab element costs about a multiply-add each way, so count two taps more than there are
+        const double flops = 2.0 * g.n * g.k * g.c_group() * g.out_pixels() * (g.taps() + 4);
+        threads = useful_threads(most_threads, (idx)jobs.size(), flops);
     }
-    // a slab element costs about a multiply-add each way, so count two taps more than there are
-    threads = useful_threads(threads, (idx)jobs.size(), 2.0 * g.n * g.c * g.out_pixels() * (g.taps() + 4));
-    const idx weights = g.taps() * L;
-    Workspace workspace(padded_bytes<T>(slab) + padded_bytes<T>(out) + padded_bytes<T>(weights), threads);
-    parallel_for((idx)jobs.size(), threads, [&](idx job, int thread) {
+    SlabPlan(const SlabPlan&) = delete;
+    idx bytes() const { return padded_bytes<T>(slab) + padded_bytes<T>(natural) + padded_bytes<T>(out) + padded_bytes<T>(weights); }
+};
+
+template <class T> void depthwise_conv(const Geometry& g, const std::vector<View>& views, const Depthwise<T>& p, int threads) {
+    const SlabPlan<T> plan(g, views, p.groups, p.dest.channels, threads);
+    Workspace workspace(plan.bytes(), plan.threads);
+    parallel_for((idx)plan.jobs.size(), plan.threads, [&](idx job, int thread) {
         Arena arena(workspace.of(thread));
-        T *w = arena.take<T>(weights), *s = arena.take<T>(slab);
-        run_depthwise_job(p, jobs[job], vectors, w, s, arena.take<T>(out));
+        T *w = arena.take<T>(plan.weights), *s = arena.take<T>(plan.slab), *n = arena.take<T>(plan.natural);
+        run_depthwise_job(p, plan.jobs[job], SlabSpace<T>{w, s, n, arena.take<T>(plan.out)});
     });
 }
 
 template <class T> Image<T> plane_of(const Geometry& g, bool output, T* at) {
     const idx* size = output ? g.out : g.size;
-    return {at, size[1], size[2], g.c, g.channels_last != 0};
-}
-
-// Channel c's filter is group c, whichever layout: (R, S, 1, C) or (C, 1, R, S).
-template <class T> Filters<T> depthwise_filters(const Geometry& g, const T* w) {
-    const Filters<T> f = forward_filters(g, w);
-    return {f.at, f.tap_stride, 0, 0, g.channels_last ? 1 : g.taps()};
+    return {at, size[1], size[2], output ? g.k : g.c, g.channels_last != 0};
 }
 
 }  // namespace fastconv

@@ -15,13 +15,17 @@ void run_depthwise(const Geometry& g, const std::vector<View>& views, const Dept
 
 template <class T>
 void depthwise_forward(const Geometry& g, const T* x, const T* w, const T* bias, Activation activation, T* y, int threads) {
-    const Depthwise<T> p{plane_of(g, false, x), plane_of(g, true, y), depthwise_filters(g, w), g.window[2], bias, activation};
-    run_depthwise(g, {forward_view(g)}, p, threads);
+    const Groups groups{g.c_group(), g.k_group()};
+    run_depthwise<T>(g, {forward_view(g)},
+                     {plane_of(g, false, x), plane_of(g, true, y), forward_filters(g, const_cast<T*>(w)), groups, g.window[2], bias, activation},
+                     threads);
 }
 
 template <class T> void depthwise_input_grad(const Geometry& g, const T* dy, const T* w, T* dx, int threads) {
-    const Depthwise<T> p{plane_of(g, true, dy), plane_of(g, false, dx), depthwise_filters(g, w), g.window[2], nullptr, LINEAR};
-    run_depthwise(g, input_grad_views(g), p, threads);
+    const Groups groups{g.k_group(), g.c_group()};
+    run_depthwise<T>(g, input_grad_views(g),
+                     {plane_of(g, true, dy), plane_of(g, false, dx), input_grad_filters(g, const_cast<T*>(w)), groups, g.window[2], nullptr, LINEAR},
+                     threads);
 }
 
 template <class T>
@@ -31,6 +35,26 @@ void depthwise_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T*
     else
         depthwise_filter_grad_slab(g, x, dy, dw, threads);
     if (db) bias_grad(g, dy, db, threads);
+}
+
+// Bytes of scratch memory of a pass: 0 forward, 1 input gradient, 2 filter gradient.
+template <class T> idx depthwise_workspace(const Geometry& g, int pass, int threads) {
+    if (pass == 2) {
+        if (in_place_depthwise<T>(g)) {
+            const LastGradPlan<T> plan(g, forward_view(g), threads);
+            return plan.bytes() * plan.threads;
+        }
+        const SlabGradPlan<T> plan(g, threads);
+        return plan.bytes() * plan.threads + plan.sums_bytes();
+    }
+    const std::vector<View> views = pass == 0 ? std::vector<View>{forward_view(g)} : input_grad_views(g);
+    if (in_place_depthwise<T>(g)) {
+        const LastPlan<T> plan(g, views, nullptr, threads);
+        return plan.bytes() * plan.threads;
+    }
+    const Groups groups = pass == 0 ? Groups{g.c_group(), g.k_group()} : Groups{g.k_group(), g.c_group()};
+    const SlabPlan<T> plan(g, views, groups, pass == 0 ? g.k : g.c, threads);
+    return plan.bytes() * plan.threads;
 }
 
 }  // namespace fastconv

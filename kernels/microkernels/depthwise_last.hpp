@@ -35,6 +35,7 @@ template <class T> struct LastView {
     LastView(const View& v, const T* w, const Geometry& g) : LastView(v) {
         single = D.taps * H.taps == 1 && H.axis->out == 1;
         runs = row_runs(single, D.taps > 0 && H.taps > 0 ? W.taps : 0, W.step);
+        if (!w) return;
         weights.reserve(ceil_div<idx>(g.c, LANES<T>) * v.taps() * LANES<T>);
         for (idx b = 0; b < ceil_div<idx>(g.c, LANES<T>); b++)
             for (idx d : v.axis[0].tap)
@@ -226,31 +227,45 @@ template <class T> std::vector<LastLine<T>> last_lines(const Geometry& g, const 
     return lines;
 }
 
-// In place needs a whole vector of channels.
-template <class T> bool in_place_depthwise(const Geometry& g) { return g.channels_last && g.c >= LANES<T>; }
+// In place needs a whole vector of channels, one input and one output a group.
+template <class T> bool in_place_depthwise(const Geometry& g) {
+    return g.channels_last && g.c >= LANES<T> && g.groups == g.c && g.groups == g.k;
+}
+
+// The lines of a pass, and what it needs.
+template <class T> struct LastPlan {
+    std::vector<LastView<T>> views;
+    std::vector<LastLine<T>> lines;
+    idx pixels = 0, outputs = TILE_H * (LINE_COLUMNS + LINE_W), channels;
+    int threads;
+
+    LastPlan(const Geometry& g, const std::vector<View>& of, const T* w, int most_threads) : channels(g.c) {
+        for (const View& v : of)
+            if (v.positions() > 0) {
+                views.emplace_back(v, w, g);
+                const LastView<T>& last = views.back();
+                pixels = std::max(pixels, last.D.taps * last.H.reach(TILE_H) * last.W.reach(LINE_COLUMNS + LINE_W));
+            }
+        lines = last_lines(g, views);
+        const double flops = 2.0 * g.n * g.c * g.out_pixels() * (g.taps() + 4);
+        threads = useful_threads(most_threads, (idx)lines.size(), flops);
+    }
+    LastPlan(const LastPlan&) = delete;
+    idx bytes() const { return padded_bytes<const T*>(pixels) + padded_bytes<T*>(outputs) + padded_bytes<T>(channels); }
+};
 
 template <class T>
 void depthwise_conv_last(const Geometry& g, const std::vector<View>& views, const T* w, DepthwiseLast<T> p, int threads) {
     const std::vector<T> zeros(g.c, T(0));
     p.zeros = zeros.data();
     p.beyond_cache = g.n * g.c * (g.pixels() + g.out_pixels()) * (idx)sizeof(T) > PREFETCHED_BYTES;
-    std::vector<LastView<T>> of_views;
-    idx pixels = 0;
-    for (const View& v : views)
-        if (v.positions() > 0) {
-            of_views.emplace_back(v, w, g);
-            const LastView<T>& last = of_views.back();
-            pixels = std::max(pixels, last.D.taps * last.H.reach(TILE_H) * last.W.reach(LINE_COLUMNS + LINE_W));
-        }
-    const std::vector<LastLine<T>> lines = last_lines(g, of_views);
-    const idx outputs = TILE_H * (LINE_COLUMNS + LINE_W);
-    threads = useful_threads(threads, (idx)lines.size(), 2.0 * g.n * g.c * g.out_pixels() * (g.taps() + 4));
-    Workspace workspace(padded_bytes<const T*>(pixels) + padded_bytes<T*>(outputs) + padded_bytes<T>(g.c), threads);
-    parallel_for((idx)lines.size(), threads, [&](idx job, int thread) {
+    const LastPlan<T> plan(g, views, w, threads);
+    Workspace workspace(plan.bytes(), plan.threads);
+    parallel_for((idx)plan.lines.size(), plan.threads, [&](idx job, int thread) {
         Arena arena(workspace.of(thread));
-        const T** table = arena.take<const T*>(pixels);
-        T** to = arena.take<T*>(outputs);
-        depthwise_line(p, lines[job], table, to, arena.take<T>(g.c));
+        const T** table = arena.take<const T*>(plan.pixels);
+        T** to = arena.take<T*>(plan.outputs);
+        depthwise_line(p, plan.lines[job], table, to, arena.take<T>(g.c));
     });
 }
 

@@ -109,6 +109,31 @@ void add_job(const DepthwiseLast<T>& p, const LastView<T>& view, const GradLines
         }
 }
 
+// The jobs of a filter gradient, and what it needs.
+template <class T> struct LastGradPlan {
+    LastView<T> view;
+    std::vector<GradLines> jobs;
+    idx table, size;  // pointers to pixels, sums
+    int threads;
+
+    LastGradPlan(const Geometry& g, const View& forward, int most_threads) : view(forward) {
+        // several planes of taps: the lines of a job are not neighbours in the table
+        const idx most = view.D.taps > 1 ? 1 : std::min(GRAD_POSITIONS / g.out[2], g.n * g.out[1] / most_threads);
+        const idx lines = std::max<idx>(1, most);
+        for (idx image = 0; image < g.n; image++)
+            for (idx d = 0; d < g.out[0]; d++)
+                for (idx phase = 0; phase < view.H.phases; phase++)
+                    for (idx h = 0, end = view.H.positions(phase); h < end; h += lines)
+                        jobs.push_back({image, d, phase, h, std::min(lines, end - h)});
+        size = ceil_div<idx>(g.c, LANES<T>) * LANES<T> * g.taps();
+        table = view.D.taps * view.H.reach(lines) * view.W.reach(std::min(LINE_COLUMNS, g.out[2]));
+        const double flops = 2.0 * g.n * g.c * g.out_pixels() * (g.taps() + 4);
+        threads = useful_threads(most_threads, (idx)jobs.size(), flops);
+    }
+    LastGradPlan(const LastGradPlan&) = delete;
+    idx bytes() const { return padded_bytes<const T*>(table) + padded_bytes<T>(size); }
+};
+
 // Each thread sums its share of the jobs; the shares are added in order.
 template <class T>
 void depthwise_filter_grad_last(const Geometry& g, const View& forward, const T* x, const T* dy, T* dw, int threads) {
@@ -116,28 +141,18 @@ void depthwise_filter_grad_last(const Geometry& g, const View& forward, const T*
     const std::vector<T> zeros(g.c, T(0));
     const DepthwiseLast<T> p{g.c, {g.size[0], g.size[1], g.size[2]}, {g.out[0], g.out[1], g.out[2]}, x, nullptr, nullptr,
                              LINEAR, zeros.data(), false};
-    const LastView<T> view(forward);
-    const std::vector<RowRun> runs = row_runs(false, view.W.taps, view.W.step);
-    // several planes of taps: the lines of a job are not neighbours in the table
-    const idx lines = view.D.taps > 1 ? 1 : std::max<idx>(1, std::min(GRAD_POSITIONS / g.out[2], g.n * g.out[1] / threads));
-    std::vector<GradLines> jobs;
-    for (idx image = 0; image < g.n; image++)
-        for (idx d = 0; d < g.out[0]; d++)
-            for (idx phase = 0; phase < view.H.phases; phase++)
-                for (idx h = 0, end = view.H.positions(phase); h < end; h += lines)
-                    jobs.push_back({image, d, phase, h, std::min(lines, end - h)});
-    const idx size = ceil_div<idx>(g.c, L) * L * g.taps();
-    const idx table = view.D.taps * view.H.reach(lines) * view.W.reach(std::min(LINE_COLUMNS, g.out[2]));
-    threads = useful_threads(threads, (idx)jobs.size(), 2.0 * g.n * g.c * g.out_pixels() * (g.taps() + 4));
-    Workspace workspace(padded_bytes<const T*>(table) + padded_bytes<T>(size), threads);
-    std::vector<T*> parts(threads, nullptr);
-    on_threads(threads, [&](int thread, int count) {
+    const LastGradPlan<T> plan(g, forward, threads);
+    const std::vector<RowRun> runs = row_runs(false, plan.view.W.taps, plan.view.W.step);
+    Workspace workspace(plan.bytes(), plan.threads);
+    std::vector<T*> parts(plan.threads, nullptr);
+    on_threads(plan.threads, [&](int thread, int count) {
         Arena arena(workspace.of(thread));
-        const T** pixels = arena.take<const T*>(table);
-        T* total = parts[thread] = arena.take<T>(size);
-        std::fill(total, total + size, T(0));
-        for (size_t q = jobs.size() * thread / count, last = jobs.size() * (thread + 1) / count; q < last; q++)
-            add_job(p, view, jobs[q], runs, dy, pixels, total);
+        const T** pixels = arena.take<const T*>(plan.table);
+        T* total = parts[thread] = arena.take<T>(plan.size);
+        std::fill(total, total + plan.size, T(0));
+        const size_t jobs = plan.jobs.size();
+        for (size_t q = jobs * thread / count, last = jobs * (thread + 1) / count; q < last; q++)
+            add_job(p, plan.view, plan.jobs[q], runs, dy, pixels, total);
     });
     for (idx v = 0; v * L < g.c; v++)
         for (idx tap = 0; tap < g.taps(); tap++) {
