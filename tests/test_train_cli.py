@@ -189,7 +189,8 @@ def test_a_real_signal_saves_a_checkpoint(capsys, number):
     write_npz()
     command = [sys.executable, "-u", "-m", "fastconv.tools.cli", "train", "--model", "mlp", "--threads", "1"]
     command += ["--data", "bars.npz", "--epochs", "1000000"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    env = os.environ | {"PYTHONPATH": str(Path(fc.__file__).parents[1])}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
         while not process.stdout.readline().startswith("epoch 3/"):
             assert process.poll() is None
         process.send_signal(number)
