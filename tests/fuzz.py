@@ -166,21 +166,39 @@ def compare(name: str, expected: Array, loose: float | None, call: Callable[[str
 def hostile_case(p: Problem, rng: random.Random) -> str:
     """Some arguments of a good call replaced; an error of the right kind, or a result."""
     x, w, window = np.array(p.x), np.array(p.w), p.window
-    pooled = np.ones(x.shape, p.dtype)
+    pooled, at = np.ones(x.shape, p.dtype), np.zeros(x.shape, int)
+    layout = {"layout": p.layout}
+    transposed = {"stride": 1, "padding": 0, "output_padding": 0, "dilation": 1, "groups": 1, **layout}
     calls: list[tuple[str, list[Any], dict[str, Any]]] = [
         ("conv{n}d", [x, w, p.bias], {**p.conv, "activation": None, "out": None, "kernel": None}),
         ("conv{n}d_input_grad", [x, w, x.shape], {**p.conv, "out": None, "kernel": None}),
         ("conv{n}d_filter_grad", [x, x, w.shape], {**p.conv, "bias_grad": True, "out": None, "kernel": None}),
-        ("conv_transpose{n}d", [x, w, None], {"stride": 1, "padding": 0, "output_padding": 0, "groups": 1}),
+        ("conv_transpose{n}d", [x, w, None], transposed),
+        ("conv_transpose{n}d_input_grad", [x, w, x.shape], transposed),
+        ("conv_transpose{n}d_filter_grad", [x, x, w.shape], {**transposed, "bias_grad": True}),
         ("max_pool{n}d", [x, window], {**p.pool, "dilation": 1, "return_argmax": True, "out": None}),
-        ("max_pool{n}d_grad", [x, np.zeros(x.shape, int), x.shape], {"layout": p.layout, "out": None}),
+        ("max_pool{n}d_grad", [x, at, x.shape], {**layout, "out": None}),
         ("avg_pool{n}d", [x, window], {**p.pool, "count_include_pad": True, "divisor_override": None}),
         ("avg_pool{n}d_grad", [pooled, x.shape, window], {**p.pool, "divisor_override": None, "out": None}),
-        ("max_unpool{n}d", [x, np.zeros(x.shape, int), x.shape], {"layout": p.layout}),
-        ("adaptive_avg_pool{n}d", [x, 2], {"layout": p.layout}),
-        ("adaptive_max_pool{n}d", [x, 2], {"layout": p.layout, "return_argmax": True}),
-        ("lp_pool{n}d", [x, window, 2], {"stride": None, "ceil_mode": False, "layout": p.layout}),
-        ("global_avg_pool", [x], {"layout": p.layout}),
+        ("max_unpool{n}d", [x, at, x.shape], {**layout, "out": None}),
+        ("max_unpool{n}d_grad", [x, at], {**layout, "out": None}),
+        ("adaptive_avg_pool{n}d", [x, 2], {**layout, "out": None}),
+        ("adaptive_avg_pool{n}d_grad", [x, x.shape], {**layout, "out": None}),
+        ("adaptive_max_pool{n}d", [x, 2], {**layout, "return_argmax": True, "out": None}),
+        ("adaptive_max_pool{n}d_grad", [x, at, x.shape], {**layout, "out": None}),
+        ("lp_pool{n}d", [x, window, 2], {"stride": None, "dilation": 1, "ceil_mode": False, **layout}),
+        ("lp_pool{n}d_grad", [x, x, x, 1, 2], {"stride": None, "padding": 0, "dilation": 1, **layout}),
+        ("global_avg_pool", [x], {**layout, "out": None}),
+        ("global_max_pool", [x], {**layout, "return_argmax": True, "out": None}),
+        ("global_avg_pool_grad", [x, x.shape], layout),
+        ("global_max_pool_grad", [x, at, x.shape], layout),
+        ("argmax_to_onnx", [at, x.shape], {**layout, "storage_order": 0}),
+        ("argmax_from_onnx", [at, x.shape], {**layout, "storage_order": 0}),
+        ("argmax_to_window", [at, x.shape, 1], {**layout, "stride": None, "padding": 0, "dilation": 1}),
+        ("argmax_from_window", [at, x.shape, 1], {**layout, "stride": None, "padding": 0, "dilation": 1}),
+        ("activation_grad", [x, x, "relu"], {"out": None}),
+        ("plan_conv2d", [x.shape, w.shape, "float32"], {**p.conv, "activation": None, "threads": None}),
+        ("explain", ["forward", x.shape, w.shape], {**p.conv, "dtype": "float32", "kernel": None}),
     ]
     name, positional, keywords = rng.choice(calls)
     for _ in range(rng.choice([1, 1, 1, 2, 3])):
