@@ -76,6 +76,23 @@ def test_each_chapter_is_whole_and_needs_no_other_file(name, quick):
     assert "nan" not in re.sub("<[^>]*>", " ", page).lower().split()
 
 
+def test_small_nets_run_on_one_thread():
+    from threadpoolctl import threadpool_info
+
+    from fastconv.dispatch import settings
+
+    def threads():
+        blas = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+        return settings.current().threads, *blas
+
+    with fc.use(threads=2):
+        before = threads()
+        with fc.lecture.threads_for("inside"):
+            assert set(threads()) == {1}
+        with fc.lecture.threads_for("networks"):
+            assert threads() == before
+
+
 def test_command_writes_the_page(tmp_path, capsys):
     out = tmp_path / "page.html"
     assert cli.main(["lecture", "--quick", "--chapters", "byhand", "--out", str(out), "--threads", "1"]) == 0

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from fastconv.dispatch.settings import use
 from fastconv.lecture.material import Material, material
 from fastconv.lecture.page import STYLE, Chapter, page
 from fastconv.ops.errors import bad_value
@@ -22,6 +24,8 @@ CHAPTERS = (
     *("activations", "vanishing", "convolution", "edges", "pooling"),
     *("byhand", "connections", "inside", "networks"),
 )
+# Chapters with nets that threads make faster.
+LARGE = ("networks",)
 LEAD = (
     "From the perceptron's step to AlexNet: each experiment of a first course, computed on this machine when "
     "this page was written. Every picture and every number below comes out of the code that is shown with it."
@@ -73,11 +77,22 @@ def lecture(
     started = time.perf_counter()
     for name in names:
         module, begun = importlib.import_module(f"fastconv.lecture.{name}"), time.perf_counter()
-        with style(STYLE):
+        with style(STYLE), threads_for(name):
             chapters.append(module.chapter(given))
         if on_chapter is not None:
             on_chapter(name, time.perf_counter() - begun)
     return page(chapters, about(given, time.perf_counter() - started), LEAD)
+
+
+@contextmanager
+def threads_for(name: str) -> Iterator[None]:
+    """One thread, of BLAS too, for chapters whose nets are so small that waking a second costs more."""
+    if name in LARGE:
+        yield
+        return
+    limits = require("threadpoolctl", "the lecture").threadpool_limits
+    with use(threads=1), limits(1, user_api="blas"):
+        yield
 
 
 def about(given: Material, seconds: float) -> str:

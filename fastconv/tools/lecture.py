@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="starts of the experiment that compares nets (default %(default)s)",
     )
     add("--quick", action="store_true", help="few epochs, few starts, small nets: shows that all runs")
-    add("--threads", type=int, help="default: FASTCONV_NUM_THREADS, else all CPUs")
+    add("--threads", type=int, help="of the large nets; default: FASTCONV_NUM_THREADS, else all CPUs")
 
 
 def run(args: argparse.Namespace) -> int:
