@@ -1,4 +1,4 @@
-"""What each host's users call: the convolutions and the pool of benchmarks/adapters.py, on the host's own API."""
+"""The problems of benchmarks/adapters.py as each host's users call them."""
 
 from __future__ import annotations
 
@@ -174,11 +174,13 @@ def scipy() -> Iterator[Task]:
     for count, size, taps in ((512, 32, 3), (512, 28, 5), (8, 256, 5)):
         batch, w = array((count, size, size)), array((taps, taps))
         name = f"{count} images {size}x{size}, {taps}x{taps}, one by one"
-        for function in ("correlate2d", "convolve2d"):
-            yield Task(
-                f"{function}: {name}", "forward", partial(make, signal, function, batch, w, mode="same")
-            )
-        yield Task(f"ndimage.convolve: {name}", "forward", partial(make, ndimage, "convolve", batch, w))
+        for module, function, options in (
+            (signal, "correlate2d", {"mode": "same"}),
+            (signal, "convolve2d", {"mode": "same"}),
+            (ndimage, "convolve", {}),
+        ):
+            run = partial(make, module, function, batch, w, **options)
+            yield Task(f"{function}: {name}", "forward", run)
 
 
 def dlfs() -> Iterator[Task]:
@@ -201,6 +203,7 @@ def dlfs() -> Iterator[Task]:
 
 def keras() -> Iterator[Task]:
     """`keras.ops` on NumPy arrays, which call jax where fastconv is not installed."""
+    importlib.import_module("fastconv.adapters.keras")  # before keras, where jax is missing
     from keras import ops
 
     def make(name: str, *arguments: Any, **options: Any) -> Run:

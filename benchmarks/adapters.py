@@ -2,10 +2,10 @@
 
     python benchmarks/adapters.py [HOST ...] [--networks] [--clock cpu] > table.md
 
-The hosts are those installed here. Before and after take turns, one thread each, NumPy's BLAS included; a figure
-is the best of the rounds, and what takes longer than a second is not repeated. `--networks` runs whole ONNX
-models on FastEvaluator and on ONNX Runtime. With `--clock cpu` the time is the calling thread's own, which other
-programs disturb little.
+The hosts are those installed here. Before and after take turns, one thread each, NumPy's BLAS included; a
+figure is the best of the rounds, and what takes longer than a second is not repeated. `--networks` runs whole
+ONNX models on FastEvaluator, ONNX Runtime and ReferenceEvaluator. `--clock cpu` measures the CPU time of the calling thread,
+which other programs disturb little.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import importlib
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import lru_cache, partial
 from typing import Any
 
@@ -33,6 +34,7 @@ ROUNDS, LONG, SHORT = (
 )  # rounds; seconds of what is not repeated; seconds of a round of short tasks
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.thread_time}
 Clock = Callable[[], float]
+ENGINES = ("FastEvaluator", "ONNX Runtime", "ReferenceEvaluator")
 
 
 def compare(adapter: Any, task: Task, clock: Clock) -> tuple[float | None, float]:
@@ -75,9 +77,7 @@ def hosts_table(hosts: list[str], clock: Clock) -> Iterator[str]:
     yield "|---|---|---|---:|---:|---:|"
     for name in hosts:
         host = HOSTS[name]
-        label = f"{host.name} {host.version or ''}".strip() + (
-            " (stand-in)" if stands_in(host.module) else ""
-        )
+        label = f"{host.name} {host.version or ('(stand-in)' if stands_in(host.module) else '')}"
         adapter = importlib.import_module(f"fastconv.adapters.{name}")
         for task in TASKS[name]():
             before, after = compare(adapter, task, clock)
@@ -94,40 +94,52 @@ def ms(seconds: float | None) -> str:
 
 
 def networks_table(clock: str) -> Iterator[str]:
-    """Each network on both engines, taking turns; a process each, whose caches and threads are its own."""
+    """Each network on every engine, taking turns; a process each, whose caches and threads are its own."""
     import onnx_models
 
-    yield "| network, one image | FastEvaluator, ms | ONNX Runtime, ms | ratio | relative difference |"
-    yield "|---|---:|---:|---:|---:|"
-    start = multiprocessing.get_context("spawn").Pool
-    with start(1) as ours, start(1) as theirs:
+    yield (
+        "| network, one image | FastEvaluator, ms | ONNX Runtime, ms | ratio | ReferenceEvaluator, ms | ratio "
+        "| relative difference |"
+    )
+    yield "|---|---:|---:|---:|---:|---:|---:|"
+    with ExitStack() as stack:
+        workers = {
+            engine: stack.enter_context(multiprocessing.get_context("spawn").Pool(1)) for engine in ENGINES
+        }
         for name in onnx_models.NAMES:
-            rounds = [
-                [engine.apply(run_network, (kind, name, clock)) for kind, engine in enumerate((ours, theirs))]
-                for _ in range(ROUNDS)
-            ]
-            fast, runtime = (min(seconds for seconds, _ in turns) for turns in zip(*rounds, strict=True))
-            got, want = (output for _, output in rounds[0])
+            turns: dict[str, list[tuple[float, np.ndarray]]] = {engine: [] for engine in ENGINES}
+            for turn in range(ROUNDS):
+                for engine, worker in workers.items():
+                    if turn == 0 or turns[engine][0][0] < LONG:
+                        turns[engine].append(worker.apply(run_network, (engine, name, clock)))
+            fast, runtime, host = (min(seconds for seconds, _ in turns[engine]) for engine in ENGINES)
+            got, want = turns["FastEvaluator"][0][1], turns["ONNX Runtime"][0][1]
             error = np.abs(got - want).max() / np.abs(want).max()
-            yield f"| {name} | {ms(fast)} | {ms(runtime)} | {fast / runtime:.2f} | {error:.1e} |"
+            figures = f"{ms(fast)} | {ms(runtime)} | {fast / runtime:.2f} | {ms(host)} | {host / fast:.3g}"
+            yield f"| {name} | {figures} | {error:.1e} |"
 
 
-def run_network(kind: int, name: str, clock: str) -> tuple[float, np.ndarray]:
+def run_network(engine: str, name: str, clock: str) -> tuple[float, np.ndarray]:
     """Best seconds of a round, and the output, on one thread."""
     with fc.use(threads=1), threadpool_limits(1):
-        run = network(kind, name)
-        output = run()[0]
-        return best(run, CLOCKS[clock]), output
+        run = network(engine, name)
+        if engine == "ReferenceEvaluator":
+            return best(run, CLOCKS[clock]), np.empty(0)
+        return best(run, CLOCKS[clock]), run()[0]
 
 
 @lru_cache(maxsize=1)
-def network(kind: int, name: str) -> Run:
-    """The network's `run` on FastEvaluator (0) or ONNX Runtime (1), with its input."""
+def network(engine: str, name: str) -> Run:
+    """The network's `run` with its input, warm where a call is short."""
     import onnx_models
 
     model = onnx_models.load(name)
     feeds = onnx_models.sample_input(model)
-    if kind == 0:
+    if engine == "ReferenceEvaluator":
+        from onnx.reference import ReferenceEvaluator
+
+        return partial(ReferenceEvaluator(model).run, None, feeds)
+    if engine == "FastEvaluator":
         from fastconv.adapters.onnx import FastEvaluator
 
         return partial(FastEvaluator(model).run, None, feeds)
@@ -143,7 +155,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("hosts", nargs="*", choices=[*TASKS, []], help="default: all that are installed")
-    parser.add_argument("--networks", action="store_true", help="whole ONNX models against ONNX Runtime")
+    parser.add_argument("--networks", action="store_true", help="whole ONNX models")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: the calling thread's CPU time")
     args = parser.parse_args()
     installed = [host for host in TASKS if HOSTS[host].installed]

@@ -218,7 +218,7 @@ def _true_convolution(a: Operand, b: Operand, mode: str) -> Array:
     )
     if math.prod(out) < math.prod(filters.convolved):
         # A window larger than its output: the gradient of a filter of the output's size, from the dotted axis
-        # as the batch and w as dy -> (K, C, *out). The host's vjp has flipped x: flip it back, not the larger dy
+        # as the batch and w as dy -> (K, C, *out). The host's vjp has flipped x: flip that back, not dy
         x, w = np.flip(x.swapaxes(0, 1), spatial), w.swapaxes(0, 1)
         padding = tuple((after, before) for before, after in padding)
         filter_grad = getattr(fc, f"conv{len(out)}d_filter_grad")

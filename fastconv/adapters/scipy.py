@@ -226,7 +226,7 @@ def _correlated(x: Array, w: Array, ends: Ends, beyond: str, value: float) -> Ar
 
 @lru_cache(maxsize=256)
 def _pixels(size: int, before: int, after: int, beyond: str) -> Array:
-    """Which pixels of a row lie on a padded row; for one small image, numpy.pad takes longer than the sums."""
+    """Which pixels of a row lie on a padded row: numpy.pad itself takes longer than a small image's sums."""
     return np.pad(np.arange(size), (before, after), beyond)  # type: ignore[call-overload, no-any-return]
 
 

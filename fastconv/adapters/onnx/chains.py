@@ -75,8 +75,11 @@ class Chain:
 
 
 class ConvChain(Chain):
-    """Conv, then any BatchNormalization, Mul and Add by constants of a channel (folded into the filters and the
-    bias), then at most one Add or Sum of another tensor, then at most one Relu or Clip."""
+    """Conv and what follows it.
+
+    First any BatchNormalization, Mul and Add by constants of a channel, which are folded into the filters and
+    the bias; then at most one Add or Sum of another tensor; then at most one Relu or Clip.
+    """
 
     def __init__(self, node: Any, constants: Constants) -> None:
         super().__init__(node, constants)

@@ -1,4 +1,4 @@
-"""Joining what follows a convolution to it, as ONNX Runtime does: one pass over the output in place of four."""
+"""Joining nodes, as ONNX Runtime does: one pass over a convolution's output in place of four."""
 
 from __future__ import annotations
 
