@@ -65,6 +65,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "leaky_relu": lambda y: np.where(y < 0, y * y.dtype.type(0.01), y),
     "sigmoid": lambda y: np.where(y < 0, np.exp(np.minimum(y, 0)), 1) / (1 + np.exp(-np.abs(y))),
     "tanh": np.tanh,
+    "relu6": lambda y: np.clip(y, 0, 6),
 }
 
 

@@ -30,7 +30,7 @@ EVERY = [(name, p) for p in CONV_PASSES for name in kernels_with(p)]
 EXACT = [(name, p) for p in CONV_PASSES for name in kernels_with(p, exact=True)]
 LAYOUTS = pytest.mark.parametrize("channels_last", [False, True], ids=["channels-first", "channels-last"])
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
-ACTIVATIONS = (None, "relu", "leaky_relu", "sigmoid", "tanh")
+ACTIVATIONS = (None, "relu", "leaky_relu", "sigmoid", "tanh", "relu6")
 
 
 def drawn(

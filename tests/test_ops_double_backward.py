@@ -116,7 +116,7 @@ def test_lp_pooling() -> None:
     )
 
 
-@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "sigmoid", "tanh"])
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "sigmoid", "tanh", "relu6"])
 def test_activations(activation: str) -> None:
     y = fc.conv2d(draw(1, 1, 4, 4), np.ones((1, 1, 1, 1)), activation=activation)
     ddx, change, dy = draw(*y.shape), draw(*y.shape), draw(*y.shape)

@@ -96,7 +96,7 @@ def test_it_is_the_input_gradient_of_the_convolution_with_the_same_filters(layou
     np.testing.assert_array_equal(fc.conv_transpose2d(dy, w, output_padding=(0, 1), **keywords), dx)
 
 
-@pytest.mark.parametrize("activation", [None, "relu", "leaky_relu", "sigmoid", "tanh"])
+@pytest.mark.parametrize("activation", [None, "relu", "leaky_relu", "sigmoid", "tanh", "relu6"])
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_bias_and_activation_follow_the_sum(activation: str | None, layout: str) -> None:
     rng = np.random.default_rng(1)
@@ -111,6 +111,7 @@ def test_bias_and_activation_follow_the_sum(activation: str | None, layout: str)
         "leaky_relu": np.where(y > 0, y, 0.01 * y),
         "sigmoid": 1 / (1 + np.exp(-y)),
         "tanh": np.tanh(y),
+        "relu6": np.minimum(np.maximum(y, 0), 6),
     }[activation]
     got = fc.conv_transpose2d(x, w, bias, stride=2, layout=layout, activation=activation)
     np.testing.assert_allclose(got, expected, rtol=1e-13, atol=1e-13)

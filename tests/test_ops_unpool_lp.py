@@ -149,6 +149,7 @@ DERIVATIVES = {
     "leaky_relu": lambda z: np.where(z > 0, 1, 0.01),
     "sigmoid": lambda z: np.exp(-z) / (1 + np.exp(-z)) ** 2,
     "tanh": lambda z: 1 / np.cosh(z) ** 2,
+    "relu6": lambda z: (z > 0) & (z < 6),
 }
 
 
@@ -190,7 +191,7 @@ def test_compiled_activation_gradients_are_numpys(activation: str, dtype: Any, n
     dy, y, out = memory[:, 1:-1]
     dy[...], y[...] = reals(rng, n, dtype), reals(rng, n, dtype)
     if n > 5:
-        y[:5] = np.nan, 0, -0.0, np.inf, -np.inf
+        y[:6] = np.nan, 0, -0.0, np.inf, -np.inf, 6
     gradient_into(out, dy, y, activation)
     with np.errstate(invalid="ignore"):
         want = GRADIENTS[activation](dy, y)
@@ -198,7 +199,7 @@ def test_compiled_activation_gradients_are_numpys(activation: str, dtype: Any, n
         difference, terms = np.abs(out - want)[finite], (np.abs(dy) * (1 + y * y))[finite]
     np.testing.assert_array_equal(out[~finite], want[~finite])
     assert (difference <= 4 * np.finfo(dtype).eps * terms).all()
-    if activation in ("relu", "leaky_relu"):
+    if activation in ("relu", "relu6", "leaky_relu"):
         np.testing.assert_array_equal(out, want)
     gradient_into(dy, dy, y, activation)
     np.testing.assert_array_equal(dy, out)
@@ -211,6 +212,7 @@ def test_activation_grad_of_none_copies_and_names_what_is_wrong() -> None:
     np.testing.assert_array_equal(copy, dy)
     assert not np.shares_memory(copy, dy)
     np.testing.assert_array_equal(fc.activation_grad(dy, np.array([np.nan, 0, 1]), "relu"), [1, 0, 3])
+    np.testing.assert_array_equal(fc.activation_grad(dy, np.array([np.nan, 6, 5]), "relu6"), [1, 0, 3])
     with pytest.raises(ValueError, match="activation_grad: activation is 'gelu'"):
         fc.activation_grad(dy, y, "gelu")
     with pytest.raises(ValueError, match=r"activation_grad: y has shape \(2,\): it must be \(3,\)"):

@@ -14,13 +14,14 @@ from fastconv.ops.errors import bad_type, bad_value, shown
 from fastconv.ops.memory import empty
 
 LEAKY_SLOPE = 0.01
-# dy times the derivative as a function of the output. A NaN lets relu's gradient pass, as in PyTorch.
+# dy times the derivative as a function of the output. A NaN lets relu's and relu6's pass, as in PyTorch.
 # `kernels/microkernels/activation_grad.hpp` has them compiled.
 GRADIENTS: dict[str, Callable[[Array, Array], Array]] = {
     "relu": lambda dy, y: np.where(y <= 0, dy.dtype.type(0), dy),
     "leaky_relu": lambda dy, y: dy * np.where(y > 0, dy.dtype.type(1), dy.dtype.type(LEAKY_SLOPE)),
     "sigmoid": lambda dy, y: dy * (y * (1 - y)),
     "tanh": lambda dy, y: dy * (1 - y * y),
+    "relu6": lambda dy, y: np.where((y <= 0) | (y >= 6), dy.dtype.type(0), dy),
 }
 # And those that no convolution fuses: softmax mixes all elements of the last axis.
 ALL_GRADIENTS: dict[str, Callable[[Array, Array], Array]] = {
@@ -54,7 +55,7 @@ def activation_grad(dy: Array, y: Array, activation: str | None, *, out: Array |
         Gradient of the activation's output, of any shape.
     y : ndarray of dy's shape and dtype
         The activation's output.
-    activation : {None, "relu", "leaky_relu", "sigmoid", "tanh", "softmax"}
+    activation : {None, "relu", "leaky_relu", "sigmoid", "tanh", "relu6", "softmax"}
         None returns a copy of dy; "leaky_relu" has slope 0.01, "softmax" is over the last axis.
     out : ndarray, optional
         Receives the result.

@@ -44,7 +44,7 @@ def conv2d(
         Input and output channels are split into this many independent convolutions.
     padding_mode : {"zeros", "reflect", "replicate", "circular"}, default "zeros"
         What the added pixels hold.
-    activation : {None, "relu", "leaky_relu", "sigmoid", "tanh"}, default None
+    activation : {None, "relu", "leaky_relu", "sigmoid", "tanh", "relu6"}, default None
         Applied to the result in the same pass (leaky_relu with slope 0.01).
     layout : {"NCHW", "NHWC"}, default "NCHW"
     out : ndarray, optional

@@ -49,7 +49,7 @@ def conv_transpose2d(
         Extra rows and columns at the output's end: below the stride or the dilation.
     groups : int, default 1
         Input and output channels are split into this many independent transposed convolutions.
-    activation : {None, "relu", "leaky_relu", "sigmoid", "tanh"}, default None
+    activation : {None, "relu", "leaky_relu", "sigmoid", "tanh", "relu6"}, default None
         Applied to the result (leaky_relu with slope 0.01).
     layout : {"NCHW", "NHWC"}, default "NCHW"
     out : ndarray, optional

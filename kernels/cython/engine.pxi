@@ -7,9 +7,10 @@ cdef extern from "geometry.hpp" namespace "fastconv" nogil:
     cdef struct Geometry:
         pass
     cdef enum Activation:
-        LINEAR, RELU, LEAKY_RELU, SIGMOID, TANH
+        LINEAR, RELU, LEAKY_RELU, SIGMOID, TANH, RELU6
 
-ACTIVATIONS = {None: LINEAR, "relu": RELU, "leaky_relu": LEAKY_RELU, "sigmoid": SIGMOID, "tanh": TANH}
+ACTIVATIONS = {None: LINEAR, "relu": RELU, "leaky_relu": LEAKY_RELU, "sigmoid": SIGMOID, "tanh": TANH,
+               "relu6": RELU6}
 
 include "conv.pxi"
 include "winograd.pxi"

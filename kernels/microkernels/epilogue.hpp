@@ -12,6 +12,7 @@ template <class T> inline T activated(T v, Activation f) {
         case LEAKY_RELU: return v < 0 ? v * T(0.01) : v;
         case SIGMOID: return v < 0 ? std::exp(v) / (1 + std::exp(v)) : 1 / (1 + std::exp(-v));
         case TANH: return std::tanh(v);
+        case RELU6: return v < 0 ? T(0) : (v > 6 ? T(6) : v);
         default: return v;
     }
 }
@@ -26,6 +27,13 @@ template <class T> inline void finish_row(T* y, idx n, T bias, Activation f) {
             for (idx j = 0; j < n; j++) {
                 T v = y[j] + bias;
                 y[j] = v < 0 ? T(0) : v;
+            }
+            return;
+        case RELU6:
+            for (idx j = 0; j < n; j++) {
+                T v = y[j] + bias;
+                v = v < 0 ? T(0) : v;
+                y[j] = v > 6 ? T(6) : v;
             }
             return;
         case LEAKY_RELU:

@@ -21,7 +21,7 @@ struct Geometry {
 // Of the plain sum: twice the products.
 inline double flops_of(const Geometry& g) { return 2.0 * g.n * g.k * g.c_group() * g.taps() * g.out_pixels(); }
 
-enum Activation { LINEAR, RELU, LEAKY_RELU, SIGMOID, TANH };
+enum Activation { LINEAR, RELU, LEAKY_RELU, SIGMOID, TANH, RELU6 };
 
 template <class I> inline I ceil_div(I a, I b) { return (a + b - 1) / b; }
 

@@ -7,7 +7,7 @@ import math
 from fastconv.kernels.numba.jit import inline, jit
 from fastconv.kernels.numba.vector import at, cast, put
 
-ACTIVATIONS = (None, "relu", "leaky_relu", "sigmoid", "tanh")
+ACTIVATIONS = (None, "relu", "leaky_relu", "sigmoid", "tanh", "relu6")
 
 
 @inline
@@ -38,3 +38,9 @@ def finish(y, i, count, bias, b, b_step, activation):
     elif activation == 4:
         for t in range(count):
             put(y, i + t, math.tanh(at(y, i + t)))
+    elif activation == 5:
+        six = cast(y, 6.0)
+        for t in range(count):
+            v = at(y, i + t)
+            v = 0.0 if v < 0 else v
+            put(y, i + t, six if v > 6 else v)

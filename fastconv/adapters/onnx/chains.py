@@ -14,6 +14,7 @@ from fastconv.ops.arrays import Array
 from fastconv.ops.errors import UnsupportedProblem
 
 Constants = dict[str, Array]
+ACTIVATIONS: dict[tuple[float | None, float | None], str] = {(0, None): "relu", (0, 6): "relu6"}
 
 
 class Chain:
@@ -112,8 +113,7 @@ class ConvChain(Chain):
 
     def compute(self, *inputs: Array) -> Array:
         x, addend = inputs[0], inputs[-1]  # the same array where the node adds its own input
-        relu = not self.adds and self.bounds == (0, None)
-        activation = "relu" if relu else None
+        activation = None if self.adds or self.bounds is None else ACTIVATIONS.get(self.bounds)
         y: Array = getattr(fc, self.function)(
             x, self.filters, self.bias, activation=activation, **self.geometry
         )
@@ -121,7 +121,7 @@ class ConvChain(Chain):
             if addend.shape != y.shape or addend.dtype != y.dtype:
                 raise UnsupportedProblem(f"Add: {addend.dtype} {addend.shape} to {y.dtype} {y.shape}")
             y += addend
-        if self.bounds and not relu:
+        if self.bounds and not activation:
             clip(y, *self.bounds, out=y)
         return y
 
