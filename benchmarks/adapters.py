@@ -4,8 +4,8 @@
 
 The hosts are those installed here. Before and after take turns, one thread each, NumPy's BLAS included; a
 figure is the best of the rounds, and what takes longer than a second is not repeated. `--networks` runs whole
-ONNX models on FastEvaluator, ONNX Runtime and ReferenceEvaluator. `--clock cpu` measures the CPU time of the calling thread,
-which other programs disturb little.
+ONNX models on FastEvaluator, ONNX Runtime and ReferenceEvaluator. `--clock cpu` measures the CPU time of the
+calling thread, which other programs disturb little.
 """
 
 from __future__ import annotations
@@ -97,10 +97,9 @@ def networks_table(clock: str) -> Iterator[str]:
     """Each network on every engine, taking turns; a process each, whose caches and threads are its own."""
     import onnx_models
 
-    yield (
-        "| network, one image | FastEvaluator, ms | ONNX Runtime, ms | ratio | ReferenceEvaluator, ms | ratio "
-        "| relative difference |"
-    )
+    columns = ("network, one image", "FastEvaluator, ms", "ONNX Runtime, ms", "ratio")
+    columns += ("ReferenceEvaluator, ms", "ratio", "relative difference")
+    yield f"| {' | '.join(columns)} |"
     yield "|---|---:|---:|---:|---:|---:|---:|"
     with ExitStack() as stack:
         workers = {
