@@ -122,7 +122,7 @@ CASES: dict[str, tuple[Any, type[Exception], str]] = {
     "circular": (lambda: conv(padding=(0, 11), padding_mode="circular"), ValueError, "conv2d: padding[1] is (11, 11) on an axis of 10: padding_mode 'circular' takes at most 10"),
     # the other keywords
     "activation": (lambda: conv(activation="gelu"), ValueError, "conv2d: activation is 'gelu': it must be None or one of relu, leaky_relu, sigmoid, tanh"),
-    "gradient of no activation": (lambda: fc.activation_grad(X, X, "gelu"), ValueError, "activation_grad: activation is 'gelu': it must be None or one of relu, leaky_relu, sigmoid, tanh, softmax"),
+    "gradient of no activation": (lambda: fc.activation_grad(X, X, "gelu"), ValueError, "activation_grad: activation is 'gelu': it must be None or one of relu, leaky_relu, sigmoid, tanh, relu6, softmax"),
     "gradient of the step": (lambda: fc.activation_grad(X, X, "step"), ValueError, "activation_grad: the step has no derivative at 0 and derivative 0 elsewhere"),
     "softmax of a scalar": (lambda: fc.activation_grad(X[0, 0, 0, 0, ...], X[0, 0, 0, 0, ...], "softmax"), ValueError, "activation_grad: dy has shape (): softmax needs a last axis"),
     "softmax is not fused": (lambda: conv(activation="softmax"), ValueError, "conv2d: activation is 'softmax': it must be None or one of relu"),
