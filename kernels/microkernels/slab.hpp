@@ -27,7 +27,9 @@ struct Window {
 
 // The part [lo, hi) of `count` positions first + step * i that lies in [0, size).
 inline void clip(idx first, idx step, idx count, idx size, idx* lo, idx* hi) {
-    valid_range(first, step, size, count, lo, hi);
+    if (step != 1) return valid_range(first, step, size, count, lo, hi);
+    *hi = std::max<idx>(0, std::min(count, size - first));  // without its divisions: a slab may be of one tile
+    *lo = std::min(*hi, std::max<idx>(0, -first));
 }
 
 // One vector's plane outside rows [top, bottom) and columns [lo, hi).

@@ -93,9 +93,10 @@ void transform_dy(const TileGrid& grid, const std::vector<TileRun>& runs, const 
             const TileRun& run = runs[n];
             const Window window = window_of(run, j);
             const Window next = j + 1 < width ? window_of(run, j + 1) : window_of(runs[std::min(n + 1, runs.size() - 1)], 0);
+            const PrefetchWindow<const T> ahead(dy, next, run.count);
             load_slab(dy, window, slab);
             for (idx t = 0; t < run.count; t++) {
-                prefetch_window(dy, next, t, run.count);
+                ahead.part(t);
                 filter_transform_2d<T, OUT>(slab + OUT * t * L, window.columns * L, L, to + (run.at + t) * ld + j * L, stride);
             }
         }

@@ -56,23 +56,38 @@ inline Window output_window(const TileGrid& grid, const TileRun& run, idx c, idx
 
 template <class T> constexpr idx slab_elements(idx tiles) { return POINTS * (POINTS * tiles + POINTS) * LANES<T>; }
 
-// One part of several of a window's rows is prefetched, into level 2: its lines lie where no hardware prefetcher
-// follows, whichever the layout.
-template <class T> void prefetch_window(const Image<T>& x, const Window& win, idx part, idx parts) {
-    constexpr idx line = 64 / sizeof(T);
-    const idx channels = x.channels_last ? 1 : win.lanes, rows = win.rows * channels;
-    idx top, bottom, lo, hi;
-    clip(win.h, win.step_h, win.rows, x.height, &top, &bottom);
-    clip(win.w, win.step_w, win.columns, x.width, &lo, &hi);
-    for (idx r = rows * part / parts; r < rows * (part + 1) / parts; r++) {
-        const idx i = r / channels;
-        if (i < top || i >= bottom) continue;
-        const T* from = x.at + x.offset(win.image, win.h + i * win.step_h, win.w + lo * win.step_w, win.c + r % channels);
-        const idx step = x.channels_last ? win.step_w * x.channels : line;
-        const T* end = from + (x.channels_last ? (hi - lo) * step : (hi - lo) * win.step_w);
-        for (; from < end; from += step) __builtin_prefetch(from, 0, 2);
+// Prefetches a window part by part into level 2: its lines lie where no hardware prefetcher follows, whichever the
+// layout.
+template <class T> class PrefetchWindow {
+public:
+    PrefetchWindow(const Image<T>& x, const Window& win, idx parts) : x(x), win(win), parts(parts) {
+        clip(win.h, win.step_h, win.rows, x.height, &top, &bottom);
+        clip(win.w, win.step_w, win.columns, x.width, &lo, &hi);
     }
-}
+
+    void part(idx n) const {
+        constexpr idx line = 64 / sizeof(T);
+        if (x.channels_last) {
+            const idx begin = lo + (hi - lo) * n / parts, end = lo + (hi - lo) * (n + 1) / parts;
+            for (idx i = top; i < bottom; i++)
+                for (idx j = begin; j < end; j++) __builtin_prefetch(at(i, j, 0), 0, 2);
+            return;
+        }
+        for (idx c = win.lanes * n / parts; c < win.lanes * (n + 1) / parts; c++)
+            for (idx i = top; i < bottom; i++) {
+                const T* end = at(i, hi, c);
+                for (const T* from = at(i, lo, c); from < end; from += line) __builtin_prefetch(from, 0, 2);
+            }
+    }
+
+private:
+    const Image<T>& x;
+    const Window win;
+    idx parts, top, bottom, lo, hi;
+    const T* at(idx i, idx j, idx c) const {
+        return x.at + x.offset(win.image, win.h + i * win.step_h, win.w + j * win.step_w, win.c + c);
+    }
+};
 
 // Channels [c, c + channels) of the runs' input, transformed: v[product * stride + tile * row + channel].
 template <class T>
@@ -88,9 +103,10 @@ void transform_tiles(const TileGrid& grid, const std::vector<TileRun>& runs, con
             const Window window = window_of(run, lane);
             const Window next =
                 lane + L < channels ? window_of(run, lane + L) : window_of(runs[std::min(n + 1, runs.size() - 1)], 0);
+            const PrefetchWindow<const T> ahead(x, next, run.count);
             load_slab(x, window, slab);
             for (idx t = 0; t < run.count; t++) {
-                prefetch_window(x, next, t, run.count);
+                ahead.part(t);
                 input_transform_2d<T>(slab + grid.out * t * L, window.columns * L, L, v + (run.at + t) * row + lane,
                                       stride);
             }
