@@ -18,6 +18,7 @@ import fastconv as fc
 from fastconv.dispatch import runtime, settings
 from fastconv.dispatch.registry import ORDER, kernels_by_name, kernels_in_order
 from fastconv.dispatch.select import refusal, select, walk
+from fastconv.kernels.cython import rules
 from fastconv.kernels.kernel import CONV_PASSES, POOL_PASSES, Kernel
 from fastconv.ops.spec import ConvSpec, PoolSpec, conv_spec
 
@@ -79,6 +80,22 @@ def test_what_a_kernel_says_of_a_problem(spec: ConvSpec | PoolSpec, data: st.Dat
         for pass_name in set(passes) & set(kernel.passes):
             for reason in (kernel.unsupported(pass_name, spec), kernel.avoid(pass_name, spec, 2)):
                 assert reason is None or (isinstance(reason, str) and reason), name
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("pass_name", CONV_PASSES)
+def test_winograd_is_avoided_where_transforms_cost_more_than_they_save(pass_name: str, layout: str) -> None:
+    def avoid(n: int, c: int, k: int, size: int) -> str | None:
+        x, w = (n, c, size, size), (k, c, 3, 3)
+        if layout == "NHWC":
+            x, w = (n, size, size, c), (3, 3, c, k)
+        spec = conv_spec("conv2d", x, w, np.dtype(np.float32), padding=1, layout=layout)
+        return rules.winograd_avoid(pass_name, spec, 2)
+
+    for n, c, k, size in ((1, 64, 64, 56), (4, 512, 512, 7), (64, 32, 64, 32), (2, 48, 200, 28)):
+        assert avoid(n, c, k, size) is None
+    for n, c, k, size in ((8, 512, 512, 1), (3, 48, 96, 1)):
+        assert "times what plain sums of products take" in (avoid(n, c, k, size) or "")
 
 
 def arrays() -> tuple[Any, Any]:

@@ -26,10 +26,10 @@ def winograd_unsupported(pass_name: str, spec: Any) -> str | None:
 # What Winograd costs, in multiply-adds of vectors: the 36 products for a tile, a channel of the one side and
 # a vector of the other; the transforms of a tile for a vector of channels of each side; of the filters for a
 # channel and a vector. And the blocked kernel on a pixel: for a tap, a channel and a vector; for a tap and
-# a channel; itself. Fitted to 1700 measurements on random shapes (docs/performance.md); the ratios hold for
+# a channel; itself. Fitted to 2900 measurements on random shapes (docs/performance.md); the ratios hold for
 # every vector width, since transforms and products are vector code alike.
-WINOGRAD_COST = {"forward": (39, 480, 220), "input_grad": (39, 480, 220), "filter_grad": (48, 620, 350)}
-FILTER_TRANSFORM = 220
+WINOGRAD_COST = {"forward": (36, 450, 200), "input_grad": (36, 450, 200), "filter_grad": (45, 600, 320)}
+FILTER_TRANSFORM = 120
 BLOCKED_LAST = (0.85, 0.25, 75)
 BLOCKED_FIRST = (1.1, 0, 0)
 BLOCKED_FILTER_GRAD = (1, 0.3, 20)

@@ -1,5 +1,4 @@
-# Winograd: its passes, filters transformed in advance for a plan, and what it allocates.
-from fastconv.kernels.cython.rules import winograd_unsupported
+# Winograd: its passes, and filters transformed in advance for a plan.
 
 cdef extern from "winograd.hpp" namespace "fastconv" nogil:
     void c_winograd_forward "fastconv::winograd_forward"[T](const Geometry&, const T*, const T*, const T*, Activation, T*, int) except +
@@ -9,7 +8,6 @@ cdef extern from "winograd.hpp" namespace "fastconv" nogil:
     void c_winograd_input_grad_prepared "fastconv::winograd_input_grad_prepared"[T](const Geometry&, const T*, const T*, T*, int) except +
     cnp.npy_int64 c_winograd_prepared_elements "fastconv::winograd_prepared_elements"[T](const Geometry&, bint)
     void c_winograd_prepare "fastconv::winograd_prepare"[T](const Geometry&, bint, const T*, T*, int) except +
-    cnp.npy_int64 c_winograd_workspace "fastconv::winograd_workspace"[T](const Geometry&, int, int)
 
 
 def winograd_forward(spec, x, w, bias, y, activation, threads):
@@ -54,13 +52,3 @@ def winograd_input_grad_prepared(spec, dy, u, dx, threads):
     if u.ndim > 1:
         return winograd_input_grad(spec, dy, u, dx, threads)
     run_input_grad(c_winograd_input_grad_prepared[float], c_winograd_input_grad_prepared[double], spec, dy, u, dx, threads)
-
-
-def winograd_workspace(pass_name, spec, int threads):
-    cdef const Geometry* g = <const Geometry*>cnp.PyArray_DATA(<cnp.ndarray>spec.geometry)
-    cdef int number = CONV_PASSES.index(pass_name)
-    if spec.empty or winograd_unsupported(pass_name, spec) is not None:
-        return 0
-    if spec.dtype.itemsize == 4:
-        return c_winograd_workspace[float](g[0], number, threads)
-    return c_winograd_workspace[double](g[0], number, threads)

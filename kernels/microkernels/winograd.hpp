@@ -95,18 +95,4 @@ template <class T> void winograd_prepare(const Geometry& g, bool input_grad, con
         transform_all_filters<T, 5>(filters, FilterPanels<T>(filters), u, threads);
 }
 
-// Bytes that a pass (forward, input gradient, filter gradient) allocates.
-template <class T, int TAPS> idx winograd_workspace_of(const Geometry& g, int pass, int threads) {
-    if (pass == 2) {
-        const WinogradGrad<T> p = winograd_grad_problem<T>(g, nullptr, nullptr, nullptr);
-        return WinogradGradRun<T, TAPS>(p, winograd_flops(g), threads).workspace();
-    }
-    const WinogradConv<T> p = winograd_problem<T>(g, pass == 1, nullptr, nullptr, nullptr);
-    return WinogradRun<T, TAPS>(p, nullptr, winograd_flops(g), threads).workspace();
-}
-
-template <class T> idx winograd_workspace(const Geometry& g, int pass, int threads) {
-    return g.window[1] == 3 ? winograd_workspace_of<T, 3>(g, pass, threads) : winograd_workspace_of<T, 5>(g, pass, threads);
-}
-
 }  // namespace fastconv

@@ -73,15 +73,6 @@ public:
             by_blocks(b.tiles);
     }
 
-    // Bytes that run allocates.
-    idx workspace() const {
-        const Blocking b = blocking();
-        const idx tiles_elements = TransformedTiles::of<T>(b.tiles, f.depth).elements();
-        if (b.by_panels) return tiles_elements * sizeof(T) + threads * panels_scratch(b.tiles);
-        return threads * WinogradScratch<T>::bytes(TAPS, WINOGRAD_SUB_BLOCK, tiles_elements, 0) +
-               (ready ? 0 : layout.elements() * sizeof(T));
-    }
-
 private:
     const WinogradConv<T>& p;
     const WinogradFilters<T>& f;

@@ -144,18 +144,6 @@ public:
                     by_parts({group * cg + c, std::min(chunk.channels, cg - c), group * kg + k, std::min(chunk.columns, kg - k)});
     }
 
-    // Bytes that run allocates.
-    idx workspace() const {
-        if (few_sums()) {
-            const idx own = GradTiles<T>({0, cg, 0, kg}, GRAD_OWN_TILES).elements();
-            return g.groups * shares * all_sums() * sizeof(T) + threads * WinogradGradScratch<T>::bytes(TAPS * TAPS, own);
-        }
-        const GradChunk chunk = whole_or_less();
-        const idx block = std::max<idx>(1, shared_tiles(chunk)), parts = parts_of<T>(chunk).size();
-        return (GradTiles<T>(chunk, block).elements() + GRAD_SUMS<T> * (block < tiles ? parts : threads)) * sizeof(T) +
-               threads * WinogradGradScratch<T>::bytes(TAPS * TAPS, 0);
-    }
-
 private:
     static constexpr int OUT = 7 - TAPS;
     const WinogradGrad<T>& p;
