@@ -4,7 +4,9 @@
 #include "gather_boxes.hpp"
 #include "pointwise.hpp"
 #include "gather_last.hpp"
-#include "shifted_conv.hpp"
+#include "padded_conv.hpp"
+#include "padded_grad.hpp"
+#include "phases.hpp"
 #include "shifted_grad.hpp"
 
 namespace fastconv {
@@ -52,65 +54,49 @@ void run_channels_first(const Geometry& g, const std::vector<View>& views, const
         gather_boxes(g, views, filters, p, threads);
 }
 
-// Filters of the input gradient as rows: (K, C/groups, taps) -> per view (C/groups, K/groups x the view's taps).
-template <class T>
-void pack_filter_rows(const Geometry& g, const T* w, const View& v, T* rows, int threads) {
-    const idx taps = v.taps(), kg = g.k_group(), cg = g.c_group();
-    std::vector<idx> tap;
-    for (idx d : v.axis[0].tap)
-        for (idx h : v.axis[1].tap)
-            for (idx x : v.axis[2].tap) tap.push_back((d * g.window[1] + h) * g.window[2] + x);
-    parallel_for(g.c, threads, [&](idx c, int) {
-        T* to = rows + c * kg * taps;
-        const T* from = w + (c / cg * kg * cg + c % cg) * g.taps();
-        for (idx k = 0; k < kg; k++, from += cg * g.taps())
-            for (idx t = 0; t < taps; t++) *to++ = from[tap[t]];
-    });
-}
-
 template <class T>
 void blocked_forward(const Geometry& g, const T* x, const T* w, const T* bias, Activation activation, T* y, int threads) {
     std::vector<View> views{forward_view(g)};
+    if (g.channels_last && g.taps() > 1 && g.taps() * g.c_group() <= PADDED_DEPTH)
+        return padded_forward(g, x, w, bias, activation, y, threads);
     if (g.channels_last) {
         ChannelsLast<T> p = channels_last_problem(g, false, x, y);
         p.bias = bias, p.activation = activation;
         gather_channels_last(g, views, forward_filters(g, w), p, threads);
     } else {
+        if (g.k_group() <= SHIFTED_ROWS && g.taps() > 1) {
+            ShiftedConv<T> p = shifted_problem(g, false, x, y);
+            p.bias = bias, p.activation = activation;
+            return shifted_conv(p, {shifted_forward_view(g, w)}, flops_of(g), threads);
+        }
         ChannelsFirst<T> p = channels_first_problem(g, false, x, y);
         p.bias = bias, p.activation = activation;
-        const idx row = g.c_group() * g.taps();
-        if (p.rows <= SHIFTED_ROWS && g.taps() > 1)
-            shifted_conv(g, views, {{w, row, g.k_group() * row}}, p, threads);
-        else
-            run_channels_first(g, views, forward_filters(g, w), p, threads);
+        run_channels_first(g, views, forward_filters(g, w), p, threads);
     }
 }
 
 template <class T> void blocked_input_grad(const Geometry& g, const T* dy, const T* w, T* dx, int threads) {
+    const idx most = g.channels_last ? LANES<T> : SHIFTED_ROWS;
+    if (g.c_group() <= most && g.taps() > 1) {
+        std::vector<T> packed;
+        const std::vector<ShiftedView<T>> views = shifted_gradient_views(g, w, packed, threads);
+        return shifted_conv(shifted_problem(g, true, dy, dx), views, flops_of(g), threads);
+    }
     std::vector<View> views = input_grad_views(g);
     if (g.channels_last) {
         gather_channels_last(g, views, input_grad_filters(g, w), channels_last_problem(g, true, dy, dx), threads);
     } else {
-        ChannelsFirst<T> p = channels_first_problem(g, true, dy, dx);
-        if (p.rows > SHIFTED_ROWS || g.taps() == 1) return run_channels_first(g, views, input_grad_filters(g, w), p, threads);
-        std::vector<T> packed(g.taps() * g.c * g.k_group());
-        std::vector<FilterRows<T>> filters;
-        T* next = packed.data();
-        for (View& v : views) {
-            const idx row = g.k_group() * v.taps();
-            pack_filter_rows(g, w, v, next, useful_threads(threads, g.c, 20.0 * g.c * row));
-            filters.push_back({next, row, g.c_group() * row});
-            next += g.c * row;
-        }
-        shifted_conv(g, views, filters, p, threads);
+        run_channels_first(g, views, input_grad_filters(g, w), channels_first_problem(g, true, dy, dx), threads);
     }
 }
 
 // Below a tile's rows of channels, rows are made of channels and taps together.
 template <class T>
 void blocked_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* db, int threads) {
-    const bool few = g.c_group() < MR && g.taps() > 1 && g.taps() * g.c_group() * g.k * (idx)sizeof(T) <= PRIVATE_GRAD_BYTES;
-    if (few)
+    const bool few = g.c_group() < LANES<T> && g.taps() > 1 && g.taps() * g.c_group() * g.k * (idx)sizeof(T) <= PRIVATE_GRAD_BYTES;
+    if (few && (g.channels_last || g.k_group() >= LANES<T>))
+        padded_filter_grad(g, x, dy, dw, db, threads);
+    else if (few)
         shifted_filter_grad(g, x, dy, dw, db, threads);
     else
         gemm_filter_grad(g, x, dy, dw, db, threads);

@@ -1,132 +1,171 @@
-// Filter gradient of few input channels: every (channel, tap) is a row of the padded volume.
+// Filter gradient of few input channels, channels-first: products of vectors of positions.
 //
-//   (channels x taps, positions) @ (positions, k) -> (channels x taps, k)
+//   (K, positions) @ (positions, channels x taps) -> (K, channels x taps)
 //
-// So that a first layer's 3 channels still fill the tile's rows. Positions between the image's rows are left out, a
-// segment a row: a zero of dy there would still turn an infinite x into NaN.
+// Neither operand is packed: rows of dy are planes as they lie, rows of x shifts of a flat volume. A tile keeps a
+// vector of partial sums for each element, which are added up when its positions, of several images, are done.
 #pragma once
-#include "filter_grad.hpp"
-#include "shifted_conv.hpp"
+#include "bias_grad.hpp"
+#include "phases.hpp"
 
 namespace fastconv {
+
+// Positions that follow each other in both operands.
+struct DotRun {
+    idx a, b, length;
+};
+
+template <class T, int M, int V>
+void dot_tile(const DotRun* runs, idx count, const T* const* a, const T* const* b, T* const* c) {
+    constexpr int L = LANES<T>;
+    Vec<T> acc[M][V] = {};
+    for (idx r = 0; r < count; r++) {
+        const T *ra[M], *rb[V];
+        for (int i = 0; i < M; i++) ra[i] = a[i] + runs[r].a;
+        for (int j = 0; j < V; j++) rb[j] = b[j] + runs[r].b;
+        const idx whole = runs[r].length / L * L, rest = runs[r].length - whole;
+        for (idx q = 0; q < whole; q += L) {
+            Vec<T> bv[V];
+            for (int j = 0; j < V; j++) bv[j] = load(rb[j] + q);
+            for (int i = 0; i < M; i++) {
+                const Vec<T> av = load(ra[i] + q);
+                for (int j = 0; j < V; j++) acc[i][j] += av * bv[j];
+            }
+        }
+        if (rest) {
+            Vec<T> bv[V];
+            for (int j = 0; j < V; j++) bv[j] = load_part(rb[j] + whole, rest);
+            for (int i = 0; i < M; i++) {
+                const Vec<T> av = load_part(ra[i] + whole, rest);
+                for (int j = 0; j < V; j++) acc[i][j] += av * bv[j];
+            }
+        }
+    }
+    for (int i = 0; i < M; i++)
+        for (int j = 0; j < V; j++) c[i][j] += sum_lanes<T>(acc[i][j]);
+}
+
+template <class T> using DotTile = void (*)(const DotRun*, idx, const T* const*, const T* const*, T* const*);
+
+template <class T, int M, int V = NV> DotTile<T> dot_tile_of_width(int v) {
+    if constexpr (V > 1)
+        if (v < V) return dot_tile_of_width<T, M, V - 1>(v);
+    return &dot_tile<T, M, V>;
+}
+template <class T, int M = MR> DotTile<T> dot_tile_of(int m, int v) {
+    if constexpr (M > 1)
+        if (m < M) return dot_tile_of<T, M - 1>(m, v);
+    return dot_tile_of_width<T, M>(v);
+}
+
+// A lane of a tile sums at most 512 products; one that sums a sixteenth of that spends its time adding up lanes.
+template <class T> constexpr idx DOT_POSITIONS = 512 * LANES<T>;
+constexpr idx DOT_BYTES = 384 << 10;  // the volumes of a block, in L2 beside its part of dy
+
+// One band of one image and group.
+struct DotUnit {
+    idx image, group, first;
+};
 
 template <class T> struct ShiftedGrad {
     const Geometry* g;
     const T *x, *dy;
-    idx rows() const { return g->c_group() * g->taps(); }
-    idx size() const { return g->groups * rows() * g->k_group(); }
+    const ShiftedBand<T> *whole, *last;
+    idx length, bands;
+    DotUnit unit(idx i) const { return {i / bands % g->n, i / bands / g->n, i % bands * length}; }
+    const ShiftedBand<T>& band(const DotUnit& u) const {
+        const ShiftedVolume& s = whole->volume;
+        return u.first + length <= s.view->axis[s.band_axis].out ? *whole : *last;
+    }
 };
-
-// dy of a band as (positions, ld), zero between the rows.
-template <class T>
-void pack_band(const ShiftedGrad<T>& p, const ShiftedVolume& s, idx image, idx first, idx k, idx columns, T* panel, idx ld) {
-    const Geometry& g = *p.g;
-    idx start[3] = {0, 0, 0};
-    start[s.band_axis] = first;
-    std::fill(panel, panel + s.positions() * ld, T(0));
-    for (idx d = 0; d < s.out[0]; d++)
-        for (idx h = 0; h < s.out[1]; h++) {
-            const idx pixel = ((start[0] + d) * g.out[1] + start[1] + h) * g.out[2] + start[2];
-            T* to = panel + s.position(d, h) * ld;
-            if (!g.channels_last) {
-                transpose(p.dy + (image * g.k + k) * g.out_pixels() + pixel, g.out_pixels(), columns, s.out[2], to, ld);
-                continue;
-            }
-            const T* from = p.dy + (image * g.out_pixels() + pixel) * g.k + k;
-            for (idx w = 0; w < s.out[2]; w++) copy_run(to + w * ld, from + w * g.k, columns);
-        }
-}
 
 template <class T> struct ShiftedGradScratch {
-    T *volume, *panel, *temp, *dw, *db;
+    T *volumes, *staged, *dw;
+    ColumnRun* columns;
+    std::vector<DotRun> runs;
 };
 
-// Adds one band of one image to dw (groups, rows, K/groups) and db.
+// The volume of a unit, its `slot`-th of the block, and the runs of its positions.
 template <class T>
-void add_shifted_band(const ShiftedGrad<T>& p, const ShiftedBand& band, idx image, idx first, const Panels<T>& panels,
-                      const ShiftedGradScratch<T>& scratch) {
-    constexpr int L = LANES<T>;
+void add_unit(const ShiftedGrad<T>& p, const DotUnit& u, idx slot, ShiftedGradScratch<T>& scratch) {
     const Geometry& g = *p.g;
-    const ShiftedVolume& s = band.volume;
-    const idx cg = g.c_group(), kg = g.k_group(), rows = p.rows(), pixel = g.channels_last ? g.c : 1;
-    std::vector<Segment> segments;
-    for (idx group = 0; group < g.groups; group++) {
-        for (idx c = 0; c < cg; c++)
-            fill_volume(s, first, p.x + image * g.c * g.pixels() + (group * cg + c) * (g.channels_last ? 1 : g.pixels()),
-                        pixel, scratch.volume + c * s.size);
-        for (idx q = 0; q < panels.count; q++) {
-            const idx column = panels.first(q), filled = panels.filled(q), ld = panels.width(q) * L;
-            pack_band(p, s, image, first, group * kg + column, filled, scratch.panel, ld);
-            segments.clear();
-            for (idx d = 0; d < s.out[0]; d++)
-                for (idx h = 0; h < s.out[1]; h++)
-                    segments.push_back({s.out[2], s.position(d, h), s.position(d, h)});
-            if (scratch.db) add_columns(scratch.panel, s.positions(), ld, filled, scratch.db + group * kg + column);
-            for (idx row = 0; row < rows; row += MR) {
-                const int m = (int)std::min<idx>(MR, rows - row);
-                const T* a[MR];
-                T *to[MR], *out[MR];
-                for (int i = 0; i < m; i++) {
-                    to[i] = scratch.dw + (group * rows + row + i) * kg + column;
-                    a[i] = scratch.volume + band.row_of[row + i];
-                    out[i] = filled == ld ? to[i] : scratch.temp + i * NR<T>;
-                    if (filled < ld) copy_run(out[i], to[i], filled);
-                }
-                tile_of<T>(m, panels.width(q))(segments.data(), (idx)segments.size(), Rows<T>{a, 0, 1},
-                                               scratch.panel, ld, out, true);
-                for (int i = 0; i < m && filled < ld; i++) copy_run(to[i], out[i], filled);
-            }
+    const ShiftedVolume& s = p.band(u).volume;
+    const idx at = slot * p.whole->volume.size * g.c_group(), plane = g.pixels();
+    column_runs(s, u.first, scratch.columns);
+    fill_from_planes(s, u.first, scratch.columns, p.x + (u.image * g.c + u.group * g.c_group()) * plane, plane, g.c_group(),
+                     scratch.volumes + at, scratch.staged);
+    idx first[3] = {0, 0, 0};
+    first[s.band_axis] = u.first;
+    for (idx d = 0; d < s.out[0]; d++)
+        scratch.runs.push_back({u.image * g.k * g.out_pixels() + ((first[0] + d) * g.out[1] + first[1]) * g.out[2] + first[2],
+                                at + s.position(d, 0), s.out[1] * s.out[2]});
+}
+
+// All volumes of a block have the same shifts: its units are whole bands, or a single shorter one.
+template <class T>
+void add_block(const ShiftedGrad<T>& p, const ShiftedBand<T>& band, idx group, ShiftedGradScratch<T>& s) {
+    const Geometry& g = *p.g;
+    const std::vector<idx>& row_of = band.row_of[0];
+    const idx rows = (idx)row_of.size(), kg = g.k_group(), m_tiles = ceil_div<idx>(kg, MR), v_tiles = ceil_div<idx>(rows, NV);
+    for (idx mt = 0; mt < m_tiles; mt++) {
+        const idx k = kg * mt / m_tiles;
+        const int m = (int)(kg * (mt + 1) / m_tiles - k);
+        const T* a[MR];
+        for (int i = 0; i < m; i++) a[i] = p.dy + (group * kg + k + i) * g.out_pixels();
+        for (idx vt = 0; vt < v_tiles; vt++) {
+            const idx row = rows * vt / v_tiles;
+            const int v = (int)(rows * (vt + 1) / v_tiles - row);
+            const T* b[NV];
+            T* c[MR];
+            for (int j = 0; j < v; j++) b[j] = s.volumes + row_of[row + j];
+            for (int i = 0; i < m; i++) c[i] = s.dw + (group * kg + k + i) * rows + row;
+            dot_tile_of<T>(m, v)(s.runs.data(), (idx)s.runs.size(), a, b, c);
         }
     }
+    s.runs.clear();
 }
 
-// (groups, C/groups x taps, K/groups) -> the filters' layout.
-template <class T> void store_shifted_grad(const ShiftedGrad<T>& p, const T* sums, T* dw) {
-    const Geometry& g = *p.g;
-    const idx kg = g.k_group(), rows = p.rows(), taps = g.taps();
-    for (idx group = 0; group < g.groups; group++, sums += rows * kg)
-        if (!g.channels_last)
-            transpose(sums, kg, rows, kg, dw + group * kg * rows, rows);
-        else
-            for (idx row = 0; row < rows; row++)
-                copy_run(dw + (row % taps * g.c_group() + row / taps) * g.k + group * kg, sums + row * kg, kg);
-}
-
-// Every thread sums its share of the bands; the shares are added in order.
+// Every thread sums its share of the units; the shares are added in order.
 template <class T>
 void shifted_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* db, int threads) {
-    const View view = forward_view(g);
-    const ShiftedGrad<T> p{&g, x, dy};
-    const Panels<T> panels(g.k_group());
-    const int axis = band_axis_of(view);
-    const idx out = view.axis[axis].out, pitch = ShiftedVolume(view, axis, 1).positions();
-    const idx fit = std::max<idx>(1, std::min(PIXELS_GRAD / pitch, band_length(view, g.c_group(), VOLUME_BYTES / sizeof(T))));
-    const idx length = ceil_div(out, ceil_div(out, fit));
-    const ShiftedBand whole(view, axis, length, g.c_group());
-    const ShiftedBand last(view, axis, out % length ? out % length : length, g.c_group());
-    const idx volume = whole.volume.size * g.c_group() + VOLUME_SLACK<T>, panel = whole.volume.positions() * NR<T>;
-    const idx bands = ceil_div(out, length), items = g.n * bands, size = p.size();
-    threads = useful_threads(threads, items, 2.0 * size * g.n * g.out_pixels());
-    Workspace workspace(padded_bytes<T>(volume) + padded_bytes<T>(panel) + padded_bytes<T>(MR * NR<T>) + padded_bytes<T>(size + g.k), threads);
+    const ShiftedView<T> view = shifted_forward_view<T>(g, nullptr);
+    const View& v = view.view;
+    const int axis = band_axis_of(v);
+    const idx out = v.axis[axis].out, line = g.out_pixels() / out;
+    const idx fit = std::min(std::max<idx>(1, DOT_POSITIONS<T> / line), band_length(v, true, g.c_group(), DOT_BYTES / sizeof(T)));
+    const idx length = ceil_div(out, ceil_div(out, fit)), cut = out % length ? out % length : length;
+    const ShiftedBand<T> whole(view, axis, length, true, g.c_group()), last(view, axis, cut, true, g.c_group());
+    const ShiftedGrad<T> p{&g, x, dy, &whole, &last, length, ceil_div(out, length)};
+    const idx volume = whole.volume.size * g.c_group(), size = g.k * g.c_group() * g.taps();
+    const idx slots = std::max<idx>(1, std::min(DOT_POSITIONS<T> / 2 / (length * line), (idx)(DOT_BYTES / sizeof(T)) / volume));
+    const idx units = g.groups * g.n * p.bands, staged = staged_size<T>(whole.volume, true);
+    threads = useful_threads(threads, units, 2.0 * size * g.n * g.out_pixels());
+    Workspace workspace(padded_bytes<T>(slots * volume) + padded_bytes<T>(staged) + padded_bytes<T>(size) +
+                            padded_bytes<ColumnRun>(whole.volume.columns), threads);
     std::vector<T*> parts(threads, nullptr);
     on_threads(threads, [&](int thread, int count) {
         Arena arena(workspace.of(thread));
-        ShiftedGradScratch<T> s{arena.take<T>(volume), arena.take<T>(panel), arena.take<T>(MR * NR<T>),
-                                arena.take<T>(size + g.k), nullptr};
-        if (db) s.db = s.dw + size;
+        ShiftedGradScratch<T> s{arena.take<T>(slots * volume), arena.take<T>(staged), arena.take<T>(size),
+                                arena.take<ColumnRun>(whole.volume.columns), {}};
         parts[thread] = s.dw;
-        std::fill(s.dw, s.dw + size + g.k, T(0));
-        std::fill(s.volume, s.volume + volume, T(0));
-        for (idx item = items * thread / count; item < items * (thread + 1) / count; item++) {
-            const idx first = item % bands * length;
-            add_shifted_band(p, first + length <= out ? whole : last, item / bands, first, panels, s);
+        std::fill(s.dw, s.dw + size, T(0));
+        idx slot = 0;
+        const idx end = units * (thread + 1) / count;
+        for (idx i = units * thread / count; i < end; i++) {
+            const DotUnit u = p.unit(i);
+            const ShiftedBand<T>& band = p.band(u);
+            add_unit(p, u, slot++, s);
+            const bool alone = p.bands > 1 && slots > 1 && cut < length, ends = i + 1 == end || p.unit(i + 1).group != u.group;
+            if (slot == slots || ends || alone) add_block(p, band, u.group, s), slot = 0;
         }
     });
-    T* total = parts[0];
-    for (size_t t = 1; t < parts.size() && parts[t]; t++)
-        for (idx i = 0; i < size + g.k; i++) total[i] += parts[t][i];
-    store_shifted_grad(p, total, dw);
-    if (db) std::copy(total + size, total + size + g.k, db);
+    for (idx i = 0; i < size; i++) {
+        T sum = 0;
+        for (const T* part : parts)
+            if (part) sum += part[i];
+        dw[i] = sum;
+    }
+    if (db) bias_grad(g, dy, db, threads);
 }
 
 }  // namespace fastconv

@@ -1,39 +1,48 @@
 // A padded copy of some planes in which every tap of a view is the same array, shifted.
 //
 // Position q = (d * pitch0 + h) * pitch1 + w of the output meets tap t at volume[q + shift[t]]: one offset a tap for
-// whole rows of vectors, at the price of computing the few positions between the rows too. Strides are taken out by
-// splitting the source into its phases, padding by writing it.
+// whole rows of vectors. Strides are taken out by splitting the source into its phases, padding by writing it.
+//
+// Columns are held in one of two ways. Shared: one row serves all taps, at the price of the few positions between two
+// rows. Flat: a row for each of the window's columns, as wide as the output, so that all positions of a plane follow
+// each other (Cho and Brand 2017, memory-efficient convolution).
 #pragma once
 #include <algorithm>
 
-#include "channels_first.hpp"
 #include "copy_strided.hpp"
+#include "transpose.hpp"
+#include "view.hpp"
 
 namespace fastconv {
 
 struct ShiftedVolume {
     const View* view;
     int band_axis;
+    bool flat;
     idx out[3];                // output positions of a band
     idx low[3], extent[3];     // least shift of a tap, and positions held, per axis and phase
+    idx columns;               // phases of the columns, or flat, their taps
     idx phase_size, size;      // elements of a phase, of a channel
     std::vector<idx> shift;    // of each tap of the view, in its order
 
-    ShiftedVolume(const View& v, int band_axis, idx length) : view(&v), band_axis(band_axis) {
-        idx low_high[3][2];
+    ShiftedVolume(const View& v, int band_axis, idx length, bool flat) : view(&v), band_axis(band_axis), flat(flat) {
         for (int a = 0; a < 3; a++) {
             const Axis& x = v.axis[a];
+            idx high = 0;
             out[a] = a == band_axis ? length : x.out;
-            low_high[a][0] = 0, low_high[a][1] = 0;
+            low[a] = 0;
             for (idx t = 0; t < x.taps(); t++) {
-                idx s = floor_div(x.offset[t], x.step);
-                low_high[a][0] = t ? std::min(low_high[a][0], s) : s;
-                low_high[a][1] = t ? std::max(low_high[a][1], s) : s;
+                const idx s = floor_div(x.offset[t], x.step);
+                low[a] = t ? std::min(low[a], s) : s;
+                high = t ? std::max(high, s) : s;
             }
-            low[a] = low_high[a][0], extent[a] = out[a] + low_high[a][1] - low_high[a][0];
+            extent[a] = out[a] + high - low[a];
         }
+        if (flat) extent[2] = out[2];
+        columns = flat ? v.axis[2].taps() : v.axis[2].step;
         phase_size = extent[0] * extent[1] * extent[2];
-        size = phase_size * v.axis[0].step * v.axis[1].step * v.axis[2].step;
+        size = phase_size * v.axis[0].step * v.axis[1].step * columns;
+        shift.reserve(v.taps());
         for (idx d = 0; d < v.axis[0].taps(); d++)
             for (idx h = 0; h < v.axis[1].taps(); h++)
                 for (idx w = 0; w < v.axis[2].taps(); w++) shift.push_back(shift_of(d, h, w));
@@ -51,43 +60,112 @@ private:
         for (int a = 0; a < 3; a++) {
             const Axis& x = view->axis[a];
             const idx s = floor_div(x.offset[tap[a]], x.step);
-            phase = phase * x.step + x.offset[tap[a]] - s * x.step;
-            at = at * extent[a] + s - low[a];
+            const bool copy = flat && a == 2;
+            phase = copy ? phase * columns + w : phase * x.step + x.offset[tap[a]] - s * x.step;
+            at = at * extent[a] + (copy ? 0 : s - low[a]);
         }
         return phase * phase_size + at;
     }
 };
 
-// One channel's plane (D, H, W), `pixel` elements apart, -> its volume for the band that starts at position `band`.
-template <class T> void fill_volume(const ShiftedVolume& s, idx band, const T* plane, idx pixel, T* volume) {
-    const Axis *D = &s.view->axis[0], *H = &s.view->axis[1], *W = &s.view->axis[2];
-    const idx first[3] = {s.band_axis == 0 ? band : 0, s.band_axis == 1 ? band : 0, s.band_axis == 2 ? band : 0};
+// How positions of a column (a phase, or a tap) read a row of the source, its phases one after the other: position i
+// reads element from + i where lo <= i < hi, and is zero elsewhere.
+struct ColumnRun {
+    idx from, lo, hi;
+};
+
+inline void column_runs(const ShiftedVolume& s, idx band, ColumnRun* runs) {
+    const Axis& W = s.view->axis[2];
+    const idx first = s.band_axis == 2 ? band : 0, pitch = ceil_div(W.size, W.step);
+    for (idx i = 0; i < s.columns; i++) {
+        const idx at = s.flat ? first * W.step + W.offset[i] : (first + s.low[2]) * W.step + i;
+        const idx whole = ShiftedVolume::floor_div(at, W.step);
+        runs[i].from = (at - whole * W.step) * pitch + whole;
+        valid_range(at, W.step, W.size, s.extent[2], &runs[i].lo, &runs[i].hi);
+    }
+}
+
+// Rows of one phase and depth of a volume: rows [lo, hi) of them come from rows `step` apart of the source, from
+// row * width on in a channel's plane; the others are outside.
+struct VolumeSlab {
+    idx row, step, lo, hi, at;
+};
+
+template <class Body> inline void volume_slabs(const ShiftedVolume& s, idx band, Body body) {
+    const Axis *D = &s.view->axis[0], *H = &s.view->axis[1];
+    const idx first_d = s.low[0] + (s.band_axis == 0 ? band : 0), first_h = s.low[1] + (s.band_axis == 1 ? band : 0);
     for (idx pd = 0; pd < D->step; pd++)
         for (idx ph = 0; ph < H->step; ph++)
-            for (idx pw = 0; pw < W->step; pw++)
-                for (idx d = 0; d < s.extent[0]; d++)
-                    for (idx h = 0; h < s.extent[1]; h++, volume += s.extent[2]) {
-                        const idx sd = (first[0] + d + s.low[0]) * D->step + pd;
-                        const idx sh = (first[1] + h + s.low[1]) * H->step + ph;
-                        const idx sw = (first[2] + s.low[2]) * W->step + pw;
-                        idx lo = 0, hi = 0;
-                        if (sd >= 0 && sd < D->size && sh >= 0 && sh < H->size)
-                            valid_range(sw, W->step, W->size, s.extent[2], &lo, &hi);
-                        clear_run(volume, lo);
-                        if (hi > lo)
-                            copy_strided(volume + lo, plane + ((sd * H->size + sh) * W->size + sw + lo * W->step) * pixel,
-                                         hi - lo, W->step * pixel);
-                        clear_run(volume + hi, s.extent[2] - hi);
-                    }
+            for (idx d = 0; d < s.extent[0]; d++) {
+                const idx sd = (first_d + d) * D->step + pd, sh = first_h * H->step + ph;
+                VolumeSlab slab{0, H->step, 0, 0, (pd * H->step + ph) * s.columns * s.phase_size + s.position(d, 0)};
+                if (sd >= 0 && sd < D->size) valid_range(sh, H->step, H->size, s.extent[1], &slab.lo, &slab.hi);
+                slab.row = sd * H->size + sh + slab.lo * H->step;
+                body(slab);
+            }
+}
+
+// Rows [lo, hi) of a channel's slab, `pitch` apart from `rows` on, -> its columns in the volume; the other rows are zero.
+template <class T>
+void fill_columns(const ShiftedVolume& s, const VolumeSlab& slab, const ColumnRun* runs, const T* rows, idx pitch, T* to, idx ahead) {
+    const idx width = s.extent[2];
+    for (idx i = 0; i < s.columns; i++, to += s.phase_size) {
+        clear_run(to, slab.lo * width);
+        copy_rows_padded(to + slab.lo * width, width, rows + runs[i].from, pitch, slab.hi - slab.lo, width, runs[i].lo,
+                         runs[i].hi, i ? 0 : ahead);
+        clear_run(to + slab.hi * width, (s.extent[1] - slab.hi) * width);
+    }
+}
+
+// Elements that filling from planes or pixels stages.
+template <class T> idx staged_size(const ShiftedVolume& s, bool planes) {
+    const Axis& W = s.view->axis[2];
+    return s.extent[1] * (planes ? W.step > 1 ? ceil_div(W.size, W.step) * W.step : 0 : LANES<T> * W.size);
+}
+
+// `count` planes (D, H, W), `channel` elements apart, -> their volumes. Phases of the columns are split in `staged`.
+template <class T>
+void fill_from_planes(const ShiftedVolume& s, idx band, const ColumnRun* runs, const T* plane, idx channel, idx count,
+                      T* volume, T* staged) {
+    const idx width = s.view->axis[2].size, step = s.view->axis[2].step, pitch = ceil_div(width, step);
+    for (idx c = 0; c < count; c++, plane += channel, volume += s.size)
+        volume_slabs(s, band, [&](const VolumeSlab& slab) {
+            const T* from = plane + slab.row * width;
+            // the next plane is too far away for the hardware's prefetchers
+            if (step == 1)
+                return fill_columns(s, slab, runs, from, slab.step * width, volume + slab.at, c + 1 < count ? channel : 0);
+            T* to = staged;
+            for (idx h = slab.lo; h < slab.hi; h++, from += slab.step * width, to += step * pitch)
+                for (idx phase = 0; phase < step && phase < width; phase++)
+                    copy_strided(to + phase * pitch, from + phase, (width - phase - 1) / step + 1, step);
+            fill_columns<T>(s, slab, runs, staged, step * pitch, volume + slab.at, 0);
+        });
+}
+
+// `count` channels next to each other in every pixel -> their volumes, at a step of 1. LANES of them are transposed.
+template <class T>
+void fill_from_pixels(const ShiftedVolume& s, idx band, const ColumnRun* runs, const T* image, idx pixel, idx count,
+                      T* volume, T* staged) {
+    constexpr int L = LANES<T>;
+    const idx width = s.view->axis[2].size;
+    for (idx c = 0; c < count; c += L, volume += L * s.size) {
+        const idx lanes = std::min<idx>(L, count - c);
+        volume_slabs(s, band, [&](const VolumeSlab& slab) {
+            const idx pixels = (slab.hi - slab.lo) * width;
+            if (pixels > 0) transpose(image + slab.row * width * pixel + c, pixel, pixels, lanes, staged, pixels);
+            for (idx i = 0; i < lanes; i++)
+                fill_columns<T>(s, slab, runs, staged + i * pixels, width, volume + i * s.size + slab.at, 0);
+        });
+    }
 }
 
 // The axis along which a volume is cut into bands: the outermost that has any length.
 inline int band_axis_of(const View& v) { return v.axis[0].out > 1 ? 0 : v.axis[1].out > 1 ? 1 : 2; }
 
 // Bands of equal length whose volumes are about `elements` for all channels together.
-inline idx band_length(const View& v, idx channels, idx elements) {
+inline idx band_length(const View& v, bool flat, idx channels, idx elements) {
     const int axis = band_axis_of(v);
-    const ShiftedVolume one(v, axis, 1), two(v, axis, std::min<idx>(2, v.axis[axis].out));
+    const ShiftedVolume one(v, axis, 1, flat), two(v, axis, std::min<idx>(2, v.axis[axis].out), flat);
     const idx each = std::max<idx>(1, (two.size - one.size) * channels), fixed = one.size * channels - each;
     const idx fit = std::max<idx>(1, (elements - fixed) / each), bands = ceil_div(v.axis[axis].out, fit);
     return ceil_div(v.axis[axis].out, bands);

@@ -113,54 +113,6 @@ template <class T, int M = MR> PartTile<T> part_tile_of(int m, int v) {
     return part_tile_of_width<T, M>(v);
 }
 
-// The same tile with B rows anywhere: row k of B starts at b + row_of[k]. Overlapping rows make a convolution of a
-// padded plane without any packing. Of the last vector only `lanes` are stored.
-template <class T, int M, int V>
-void shifted_tile(idx depth, const T* const* a, const idx* row_of, const T* b, T* const* c, int lanes) {
-    constexpr int L = LANES<T>;
-    for (int i = 0; i < M; i++)
-        for (int j = 0; j < V; j++) __builtin_prefetch(c[i] + j * L, 1);
-    Vec<T> acc[M][V] = {};
-    const T* row[M];
-    for (int i = 0; i < M; i++) row[i] = a[i];
-    for (idx k = 0; k < depth; k++) {
-        const T* from = b + row_of[k];
-        Vec<T> bv[V];
-        for (int j = 0; j < V; j++) bv[j] = load(from + j * L);
-        for (int i = 0; i < M; i++) {
-            Vec<T> av = broadcast(row[i][k]);
-            for (int j = 0; j < V; j++) acc[i][j] += av * bv[j];
-        }
-    }
-    FASTCONV_UNROLL
-    for (int i = 0; i < M; i++)
-        FASTCONV_UNROLL
-        for (int j = 0; j < V; j++)
-            if (j < V - 1 || lanes == L)
-                store(c[i] + j * L, acc[i][j]);
-            else
-                store_part(c[i] + j * L, acc[i][j], lanes);
-}
-
-template <class T> using ShiftedTile = void (*)(idx, const T* const*, const idx*, const T*, T* const*, int);
-
-// Fewer rows leave registers for wider tiles, which keep enough independent sums in flight.
-#if defined(__AVX512F__)
-constexpr int SHIFTED_VECTORS[MR + 1] = {0, 8, 6, 5, 5, 4, 4, 3, 3};
-#else
-constexpr int SHIFTED_VECTORS[MR + 1] = {0, 6, 4, 3, 3};
-#endif
-template <class T, int M, int V = SHIFTED_VECTORS[M]> ShiftedTile<T> shifted_tile_of_width(int v) {
-    if constexpr (V > 1)
-        if (v < V) return shifted_tile_of_width<T, M, V - 1>(v);
-    return &shifted_tile<T, M, V>;
-}
-template <class T, int M = MR> ShiftedTile<T> shifted_tile_of(int m, int v) {
-    if constexpr (M > 1)
-        if (m < M) return shifted_tile_of<T, M - 1>(m, v);
-    return shifted_tile_of_width<T, M>(v);
-}
-
 // Widths in vectors of the panels that cover `columns`: as even as possible, at most NV each.
 template <class T> struct Panels {
     idx columns, vectors, count;

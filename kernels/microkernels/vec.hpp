@@ -41,7 +41,22 @@ inline Vec<double> load_part(const double* p, ptrdiff_t n) {
 inline void store_part(double* p, Vec<double> v, ptrdiff_t n) {
     _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v);
 }
+// Lanes [lo, hi) of the vector at p, which may begin or end outside an array; the others are zero.
+inline unsigned lanes_between(ptrdiff_t lo, ptrdiff_t hi) {
+    return (hi > 0 ? hi < 16 ? (1u << hi) - 1 : 0xffffu : 0u) & (lo > 0 ? lo < 16 ? ~0u << lo : 0u : ~0u);
+}
+inline Vec<float> load_between(const float* p, ptrdiff_t lo, ptrdiff_t hi) {
+    return (Vec<float>)_mm512_maskz_loadu_ps((__mmask16)lanes_between(lo, hi), p);
+}
+inline Vec<double> load_between(const double* p, ptrdiff_t lo, ptrdiff_t hi) {
+    return (Vec<double>)_mm512_maskz_loadu_pd((__mmask8)lanes_between(lo, hi), p);
+}
 #else
+template <class T> inline Vec<T> load_between(const T* p, ptrdiff_t lo, ptrdiff_t hi) {
+    Vec<T> v = {};
+    for (ptrdiff_t i = lo > 0 ? lo : 0; i < hi && i < LANES<T>; i++) v[i] = p[i];
+    return v;
+}
 template <class T> inline Vec<T> load_part(const T* p, ptrdiff_t n) {
     Vec<T> v = {};
     for (int i = 0; i < n; i++) v[i] = p[i];
@@ -51,6 +66,17 @@ template <class T> inline void store_part(T* p, Vec<T> v, ptrdiff_t n) {
     for (int i = 0; i < n; i++) p[i] = v[i];
 }
 #endif
+
+// The sum of the lanes, by halves.
+template <class T, int L = LANES<T>> inline T sum_lanes(typename VecOf<T, L>::type v) {
+    if constexpr (L == 2) {
+        return v[0] + v[1];
+    } else {
+        typename VecOf<T, L / 2>::type half[2];
+        memcpy(half, &v, sizeof v);
+        return sum_lanes<T, L / 2>(half[0] + half[1]);
+    }
+}
 
 // Copies n elements, most runs being about a vector long: a call to memcpy would cost more than the copy.
 template <class T> inline void copy_run(T* to, const T* from, ptrdiff_t n) {
@@ -82,7 +108,44 @@ inline void copy_rows(const T* from, ptrdiff_t lf, ptrdiff_t rows, ptrdiff_t col
 }
 
 template <class T> inline void clear_run(T* to, ptrdiff_t n) {
-    for (ptrdiff_t i = 0; i < n; i++) to[i] = 0;
+    constexpr int L = LANES<T>;
+    for (; n >= L; n -= L, to += L) store(to, Vec<T>{});
+    if (n > 0) store_part(to, Vec<T>{}, n);
+}
+// n elements: from[i] where lo <= i < hi, zero elsewhere.
+template <class T> inline void copy_padded(T* to, ptrdiff_t n, const T* from, ptrdiff_t lo, ptrdiff_t hi) {
+    constexpr int L = LANES<T>;
+    for (ptrdiff_t i = 0; i < n; i += L) {
+        const Vec<T> v = i >= lo && i + L <= hi ? load(from + i) : load_between(from + i, lo - i, hi - i);
+        if (i + L <= n)
+            store(to + i, v);
+        else
+            store_part(to + i, v, n - i);
+    }
+}
+// The same for `rows` rows. Short ones a vector of columns at a time: what lies inside is found once for all rows.
+// Elements that are `ahead` of those read are prefetched.
+template <class T>
+inline void copy_rows_padded(T* to, ptrdiff_t to_pitch, const T* from, ptrdiff_t from_pitch, ptrdiff_t rows, ptrdiff_t n,
+                             ptrdiff_t lo, ptrdiff_t hi, ptrdiff_t ahead = 0) {
+    constexpr int L = LANES<T>;
+    for (ptrdiff_t r = 0; n > 4 * L && r < rows; r++, to += to_pitch, from += from_pitch) {
+        for (ptrdiff_t i = 0; ahead && i < n; i += 64 / sizeof(T)) __builtin_prefetch(from + ahead + i);
+        copy_padded(to, n, from, lo, hi);
+    }
+    for (ptrdiff_t i = 0; n <= 4 * L && i < n; i += L) {
+        const T* f = from + i;
+        T* t = to + i;
+        const bool inside = i >= lo && i + L <= hi, whole = i + L <= n;
+        for (ptrdiff_t r = 0; r < rows; r++, f += from_pitch, t += to_pitch) {
+            if (ahead) __builtin_prefetch(f + ahead);
+            const Vec<T> v = inside ? load(f) : load_between(f, lo - i, hi - i);
+            if (whole)
+                store(t, v);
+            else
+                store_part(t, v, n - i);
+        }
+    }
 }
 
 }  // namespace fastconv

@@ -1,0 +1,141 @@
+// Forward of few input channels, channels-last: first layers.
+//
+//   (pixels, taps x channels) @ (taps x channels, K) -> (pixels, K)
+//
+// Rows are pixels of a padded band, one table of offsets serves all of them; the filters are packed once a call.
+#pragma once
+#include "epilogue.hpp"
+#include "filters.hpp"
+#include "padded_band.hpp"
+#include "parallel.hpp"
+#include "tile.hpp"
+#include "workspace.hpp"
+
+namespace fastconv {
+
+// Vectors of filters a tile takes, and pixels by vectors. 6 x 4 covers 64 filters in one pass over the pixels.
+#if defined(__AVX512F__)
+constexpr int PIXEL_VECTORS = 4, PIXEL_ROWS[PIXEL_VECTORS + 1] = {0, 8, 8, 8, 6};
+#else
+constexpr int PIXEL_VECTORS = 3, PIXEL_ROWS[PIXEL_VECTORS + 1] = {0, 4, 4, 4};
+#endif
+// The padded band, most of it read once a row of pixels, stays in L2; longer bands copy fewer rows twice.
+constexpr idx BAND_BYTES = 64 << 10;
+// Sums of at most 512 keep rounding small; deeper ones are cut elsewhere.
+constexpr idx PADDED_DEPTH = 512;
+
+template <class T> struct PixelTile {
+    const idx* offset;  // of each depth, from a pixel on
+    idx depth;
+    const T *panel, *bias;
+    T* y;
+    idx ldy;
+    int lanes;  // of the last vector
+    Activation activation;
+};
+
+// M pixels that follow each other in y.
+template <class T, int M, int V>
+inline __attribute__((always_inline)) void pixel_block(const PixelTile<T>& t, const T* const* pixel, T* y) {
+    constexpr int L = LANES<T>;
+    Vec<T> acc[M][V];
+    for (int j = 0; j < V; j++)
+        for (int i = 0; i < M; i++) acc[i][j] = load(t.bias + j * L);
+    const T* row[M];
+    for (int i = 0; i < M; i++) row[i] = pixel[i];
+    const T* b = t.panel;
+    for (const idx *o = t.offset, *end = o + t.depth; o < end; o++, b += V * L) {
+        Vec<T> bv[V];
+        for (int j = 0; j < V; j++) bv[j] = load(b + j * L);
+        for (int i = 0; i < M; i++) {
+            Vec<T> av = broadcast(row[i][*o]);
+            for (int j = 0; j < V; j++) acc[i][j] += av * bv[j];
+        }
+    }
+    for (int i = 0; i < M; i++) {
+        for (int j = 0; j < V - 1; j++) store(y + i * t.ldy + j * L, acc[i][j]);
+        T* last = y + i * t.ldy + (V - 1) * L;
+        t.lanes == L ? store(last, acc[i][V - 1]) : store_part(last, acc[i][V - 1], t.lanes);
+    }
+    if (t.activation != LINEAR)
+        for (int i = 0; i < M; i++) finish_row(y + i * t.ldy, (V - 1) * L + t.lanes, T(0), t.activation);
+}
+
+template <class T, int M, int V> void pixel_rest(const PixelTile<T>& t, const T* const* pixel, T* y, idx count) {
+    if constexpr (M > 1)
+        if (count < M) return pixel_rest<T, M - 1, V>(t, pixel, y, count);
+    pixel_block<T, M, V>(t, pixel, y);
+}
+
+template <class T, int V> void pixel_run(const PixelTile<T>& t, const T* const* pixel, idx count) {
+    constexpr int M = PIXEL_ROWS[V];
+    idx q = 0;
+    for (; q + M <= count; q += M) pixel_block<T, M, V>(t, pixel + q, t.y + q * t.ldy);
+    if (q < count) pixel_rest<T, M, V>(t, pixel + q, t.y + q * t.ldy, count - q);
+}
+
+template <class T, int V = PIXEL_VECTORS> void pixel_run_of(int width, const PixelTile<T>& t, const T* const* pixel, idx count) {
+    if constexpr (V > 1)
+        if (width < V) return pixel_run_of<T, V - 1>(width, t, pixel, count);
+    pixel_run<T, V>(t, pixel, count);
+}
+
+// The filters of all groups, packed (groups, panels, depth, panel width), and the bias as wide.
+template <class T> struct PixelFilters {
+    idx depth, columns, vectors, panels;
+    std::vector<T> at, bias;
+    PixelFilters(const Geometry& g, const T* w, const T* b)
+        : depth(g.taps() * g.c_group()), columns(g.k_group()), vectors(ceil_div<idx>(columns, LANES<T>)),
+          panels(ceil_div<idx>(vectors, PIXEL_VECTORS)), at(g.groups * depth * vectors * LANES<T>),
+          bias(g.groups * vectors * LANES<T>) {
+        const Filters<T> f = forward_filters(g, w);
+        for (idx group = 0; group < g.groups; group++) {
+            if (b) std::copy(b + group * columns, b + (group + 1) * columns, bias.begin() + group * vectors * LANES<T>);
+            for (idx p = 0; p < panels; p++)
+                for (idx tap = 0; tap < g.taps(); tap++) {
+                    const idx column = first(p) * LANES<T>, ld = width(p) * LANES<T>;
+                    pack_filter_panel(f, group, tap, 0, g.c_group(), column, std::min(ld, columns - column),
+                                      panel(group, p) + tap * g.c_group() * ld, ld);
+                }
+        }
+    }
+    idx first(idx p) const { return vectors * p / panels; }
+    idx width(idx p) const { return first(p + 1) - first(p); }
+    T* panel(idx group, idx p) { return at.data() + (group * vectors + first(p)) * depth * LANES<T>; }
+};
+
+template <class T>
+void padded_forward(const Geometry& g, const T* x, const T* w, const T* bias, Activation activation, T* y, int threads) {
+    constexpr int L = LANES<T>;
+    const PaddedBand one(g, 1), two(g, 2);
+    const idx each = std::max<idx>(1, two.size() - one.size()), all = g.out[one.axis];
+    idx length = std::min(all, std::max<idx>(1, ((idx)(BAND_BYTES / sizeof(T)) - one.size()) / each + 1));
+    while (length > 1 && g.n * g.groups * g.out[0] * ceil_div(all, length) < 3 * threads) length = ceil_div<idx>(length, 2);
+    const PaddedBand band(g, ceil_div(all, ceil_div(all, length)));
+    const std::vector<idx> offsets = band.offsets();
+    PixelFilters<T> filters(g, w, bias);
+    const idx jobs = BandJob::count(g, band);
+    threads = useful_threads(threads, jobs, 2.0 * g.n * g.k * g.c_group() * g.taps() * g.out_pixels());
+    Workspace workspace(padded_bytes<T>(band.size()) + padded_bytes<T*>(band.pixels()), threads);
+    std::vector<char> located(threads, 0);
+    parallel_for(jobs, threads, [&](idx i, int thread) {
+        Arena arena(workspace.of(thread));
+        T* buffer = arena.take<T>(band.size());
+        const T** pixel = arena.take<const T*>(band.pixels());
+        for (idx q = 0; !located[thread] && q < band.pixels(); q++)
+            pixel[q] = buffer + q / band.out[1] * band.row_step() + q % band.out[1] * band.pixel_step();
+        located[thread] = 1;
+        const BandJob job(g, band, i);
+        fill_band(band, job, x, buffer);
+        for (idx p = 0; p < filters.panels; p++) {
+            const idx column = filters.first(p) * L, width = filters.width(p), filled = std::min(width * L, filters.columns - column);
+            const PixelTile<T> tile{offsets.data(), filters.depth, filters.panel(job.group, p),
+                                    filters.bias.data() + job.group * filters.vectors * L + column,
+                                    y + job.pixel(g, band) * g.k + job.group * filters.columns + column, g.k,
+                                    (int)(filled - (width - 1) * L), activation};
+            pixel_run_of<T>((int)width, tile, pixel, job.rows(band) * job.columns(band));
+        }
+    });
+}
+
+}  // namespace fastconv
