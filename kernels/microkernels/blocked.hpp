@@ -44,6 +44,16 @@ inline bool pointwise(const View& v) {
 // Packing a panel pays when many rows share it; a volume's shifts need none, but compute between the rows too.
 constexpr idx SHIFTED_ROWS = 64;
 
+// Less than a vector of them: packing costs as much as the products.
+template <class T> bool few_channels(const Geometry& g) { return g.c_group() < LANES<T>; }
+
+// Channels-first pays for it with a transpose of the output, little beside a depth of 256 (docs/performance.md).
+template <class T> bool padded_pays(const Geometry& g) {
+    const idx depth = g.taps() * g.c_group();
+    if (g.taps() == 1 || depth > PADDED_DEPTH) return false;
+    return g.channels_last || (few_channels<T>(g) && depth >= 256 && g.k_group() >= 2 * LANES<T>);
+}
+
 template <class T>
 void run_channels_first(const Geometry& g, const std::vector<View>& views, const Filters<T>& filters,
                         const ChannelsFirst<T>& p, int threads) {
@@ -57,14 +67,13 @@ void run_channels_first(const Geometry& g, const std::vector<View>& views, const
 template <class T>
 void blocked_forward(const Geometry& g, const T* x, const T* w, const T* bias, Activation activation, T* y, int threads) {
     std::vector<View> views{forward_view(g)};
-    if (g.channels_last && g.taps() > 1 && g.taps() * g.c_group() <= PADDED_DEPTH)
-        return padded_forward(g, x, w, bias, activation, y, threads);
+    if (padded_pays<T>(g)) return padded_forward(g, x, w, bias, activation, y, threads);
     if (g.channels_last) {
         ChannelsLast<T> p = channels_last_problem(g, false, x, y);
         p.bias = bias, p.activation = activation;
         gather_channels_last(g, views, forward_filters(g, w), p, threads);
     } else {
-        if (g.k_group() <= SHIFTED_ROWS && g.taps() > 1) {
+        if ((g.k_group() <= SHIFTED_ROWS || few_channels<T>(g)) && g.taps() > 1) {
             ShiftedConv<T> p = shifted_problem(g, false, x, y);
             p.bias = bias, p.activation = activation;
             return shifted_conv(p, {shifted_forward_view(g, w)}, flops_of(g), threads);
@@ -93,7 +102,7 @@ template <class T> void blocked_input_grad(const Geometry& g, const T* dy, const
 // Below a tile's rows of channels, rows are made of channels and taps together.
 template <class T>
 void blocked_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* db, int threads) {
-    const bool few = g.c_group() < LANES<T> && g.taps() > 1 && g.taps() * g.c_group() * g.k * (idx)sizeof(T) <= PRIVATE_GRAD_BYTES;
+    const bool few = few_channels<T>(g) && g.taps() > 1 && g.taps() * g.c_group() * g.k * (idx)sizeof(T) <= PRIVATE_GRAD_BYTES;
     if (few && (g.channels_last || g.k_group() >= LANES<T>))
         padded_filter_grad(g, x, dy, dw, db, threads);
     else if (few)

@@ -1,4 +1,4 @@
-// Forward of few input channels, channels-last: first layers.
+// Forward of few input channels: first layers.
 //
 //   (pixels, taps x channels) @ (taps x channels, K) -> (pixels, K)
 //
@@ -30,7 +30,7 @@ template <class T> struct PixelTile {
     const T *panel, *bias;
     T* y;
     idx ldy;
-    int lanes;  // of the last vector
+    int lanes;  // of the last vector that are stored
     Activation activation;
 };
 
@@ -91,12 +91,15 @@ template <class T> struct PixelFilters {
         const Filters<T> f = forward_filters(g, w);
         for (idx group = 0; group < g.groups; group++) {
             if (b) std::copy(b + group * columns, b + (group + 1) * columns, bias.begin() + group * vectors * LANES<T>);
-            for (idx p = 0; p < panels; p++)
-                for (idx tap = 0; tap < g.taps(); tap++) {
-                    const idx column = first(p) * LANES<T>, ld = width(p) * LANES<T>;
-                    pack_filter_panel(f, group, tap, 0, g.c_group(), column, std::min(ld, columns - column),
-                                      panel(group, p) + tap * g.c_group() * ld, ld);
+            for (idx p = 0; p < panels; p++) {
+                const idx column = first(p) * LANES<T>, ld = width(p) * LANES<T>, filled = std::min(ld, columns - column);
+                if (!g.channels_last) {
+                    pack_filter_taps(f, g.taps(), group, 0, g.c_group(), column, filled, panel(group, p), ld);
+                    continue;
                 }
+                for (idx tap = 0; tap < g.taps(); tap++)
+                    pack_filter_panel(f, group, tap, 0, g.c_group(), column, filled, panel(group, p) + tap * g.c_group() * ld, ld);
+            }
         }
     }
     idx first(idx p) const { return vectors * p / panels; }
@@ -104,9 +107,36 @@ template <class T> struct PixelFilters {
     T* panel(idx group, idx p) { return at.data() + (group * vectors + first(p)) * depth * LANES<T>; }
 };
 
+// Pixels computed side by side before they are moved to their planes: a few squares of vectors, in L1.
+template <class T> constexpr idx MOVED_PIXELS = 3 * LANES<T>;
+
+// Columns of panel p for all pixels of a job, written where they belong or, channels-first, by way of `lines`.
+template <class T>
+void run_panel(const PaddedBand& band, const BandJob& job, PixelFilters<T>& filters, idx p, PixelTile<T> tile,
+               const T* const* pixel, T* y, T* lines) {
+    constexpr int L = LANES<T>;
+    const Geometry& g = *band.g;
+    const idx column = filters.first(p) * L, width = filters.width(p), filled = std::min(width * L, filters.columns - column);
+    const idx count = job.rows(band) * job.columns(band), first = job.pixel(g, band);
+    tile.panel = filters.panel(job.group, p);
+    tile.bias = filters.bias.data() + job.group * filters.vectors * L + column;
+    if (g.channels_last) {
+        tile.y = y + first * g.k + job.group * filters.columns + column, tile.ldy = g.k;
+        tile.lanes = (int)(filled - (width - 1) * L);
+        return pixel_run_of<T>((int)width, tile, pixel, count);
+    }
+    const idx plane = g.out_pixels();
+    T* to = y + (first / plane * g.k + job.group * filters.columns + column) * plane + first % plane;
+    tile.y = lines, tile.ldy = width * L, tile.lanes = L;
+    for (idx q = 0; q < count; q += MOVED_PIXELS<T>) {
+        const idx pixels = std::min(MOVED_PIXELS<T>, count - q);
+        pixel_run_of<T>((int)width, tile, pixel + q, pixels);
+        transpose(lines, width * L, pixels, filled, to + q, plane);
+    }
+}
+
 template <class T>
 void padded_forward(const Geometry& g, const T* x, const T* w, const T* bias, Activation activation, T* y, int threads) {
-    constexpr int L = LANES<T>;
     const PaddedBand one(g, 1), two(g, 2);
     const idx each = std::max<idx>(1, two.size() - one.size()), all = g.out[one.axis];
     idx length = std::min(all, std::max<idx>(1, ((idx)(BAND_BYTES / sizeof(T)) - one.size()) / each + 1));
@@ -114,27 +144,21 @@ void padded_forward(const Geometry& g, const T* x, const T* w, const T* bias, Ac
     const PaddedBand band(g, ceil_div(all, ceil_div(all, length)));
     const std::vector<idx> offsets = band.offsets();
     PixelFilters<T> filters(g, w, bias);
-    const idx jobs = BandJob::count(g, band);
-    threads = useful_threads(threads, jobs, 2.0 * g.n * g.k * g.c_group() * g.taps() * g.out_pixels());
-    Workspace workspace(padded_bytes<T>(band.size()) + padded_bytes<T*>(band.pixels()), threads);
+    const PixelTile<T> tile{offsets.data(), filters.depth, nullptr, nullptr, nullptr, 0, 0, activation};
+    const idx jobs = BandJob::count(g, band), lines = g.channels_last ? 0 : MOVED_PIXELS<T> * PIXEL_VECTORS * LANES<T>;
+    threads = useful_threads(threads, jobs, flops_of(g));
+    Workspace workspace(padded_bytes<T>(band.size()) + padded_bytes<T>(lines) + padded_bytes<T*>(band.pixels()), threads);
     std::vector<char> located(threads, 0);
     parallel_for(jobs, threads, [&](idx i, int thread) {
         Arena arena(workspace.of(thread));
-        T* buffer = arena.take<T>(band.size());
+        T *buffer = arena.take<T>(band.size()), *moved = arena.take<T>(lines);
         const T** pixel = arena.take<const T*>(band.pixels());
         for (idx q = 0; !located[thread] && q < band.pixels(); q++)
             pixel[q] = buffer + q / band.out[1] * band.row_step() + q % band.out[1] * band.pixel_step();
         located[thread] = 1;
         const BandJob job(g, band, i);
         fill_band(band, job, x, buffer);
-        for (idx p = 0; p < filters.panels; p++) {
-            const idx column = filters.first(p) * L, width = filters.width(p), filled = std::min(width * L, filters.columns - column);
-            const PixelTile<T> tile{offsets.data(), filters.depth, filters.panel(job.group, p),
-                                    filters.bias.data() + job.group * filters.vectors * L + column,
-                                    y + job.pixel(g, band) * g.k + job.group * filters.columns + column, g.k,
-                                    (int)(filled - (width - 1) * L), activation};
-            pixel_run_of<T>((int)width, tile, pixel, job.rows(band) * job.columns(band));
-        }
+        for (idx p = 0; p < filters.panels; p++) run_panel(band, job, filters, p, tile, pixel, y, moved);
     });
 }
 
