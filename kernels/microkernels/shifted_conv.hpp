@@ -223,7 +223,8 @@ template <class T> idx chunk_of(const ShiftedConv<T>& p, const ShiftedView<T>& v
     const ShiftedVolume one(v.view, band_axis_of(v.view), 1, flat);
     const idx rows = v.phases * p.channels, taps = std::max<idx>(1, v.view.taps());
     const idx most = rows < 6 ? ROW_BYTES : VOLUME_BYTES / 2;
-    const idx fit = std::max<idx>(1, std::min<idx>(most / sizeof(T) / std::max<idx>(1, one.size), SHIFTED_DEPTH / taps));
+    idx fit = std::max<idx>(1, std::min<idx>(most / sizeof(T) / std::max<idx>(1, one.size), SHIFTED_DEPTH / taps));
+    if (p.source_pixel > 1) fit = std::max<idx>(1, fit / LANES<T>) * LANES<T>;  // as many as are transposed together
     return p.depth == 0 ? 1 : ceil_div(p.depth, ceil_div(p.depth, fit));
 }
 

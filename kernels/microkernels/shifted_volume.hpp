@@ -152,7 +152,11 @@ void fill_from_pixels(const ShiftedVolume& s, idx band, const ColumnRun* runs, c
         const idx lanes = std::min<idx>(L, count - c);
         volume_slabs(s, band, [&](const VolumeSlab& slab) {
             const idx pixels = (slab.hi - slab.lo) * width;
-            if (pixels > 0) transpose(image + slab.row * width * pixel + c, pixel, pixels, lanes, staged, pixels);
+            const T* from = image + slab.row * width * pixel + c;
+            for (idx q = 0; q < pixels; q += L, from += L * pixel) {
+                for (idx i = 0; i < L; i++) __builtin_prefetch(from + (3 * L + i) * pixel);
+                transpose(from, pixel, std::min<idx>(L, pixels - q), lanes, staged + q, pixels);
+            }
             for (idx i = 0; i < lanes; i++)
                 fill_columns<T>(s, slab, runs, staged + i * pixels, width, volume + i * s.size + slab.at, 0);
         });
