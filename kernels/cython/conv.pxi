@@ -1,7 +1,6 @@
 # The convolution passes: one pair of functions (float32, float64) for each algorithm and pass.
-
-from fastconv.kernels.cython.rules import depthwise_unsupported
 from fastconv.kernels.kernel import CONV_PASSES
+
 
 ctypedef void (*forward32)(const Geometry&, const float*, const float*, const float*, Activation, float*, int) except + nogil
 ctypedef void (*forward64)(const Geometry&, const double*, const double*, const double*, Activation, double*, int) except + nogil
@@ -20,7 +19,6 @@ cdef extern from "depthwise_kernel.hpp" namespace "fastconv" nogil:
     void c_depthwise_forward "fastconv::depthwise_forward"[T](const Geometry&, const T*, const T*, const T*, Activation, T*, int) except +
     void c_depthwise_input_grad "fastconv::depthwise_input_grad"[T](const Geometry&, const T*, const T*, T*, int) except +
     void c_depthwise_filter_grad "fastconv::depthwise_filter_grad"[T](const Geometry&, const T*, const T*, T*, T*, int) except +
-    cnp.npy_int64 c_depthwise_workspace "fastconv::depthwise_workspace"[T](const Geometry&, int, int) except +
 
 
 cdef inline void* data_of(cnp.ndarray a) noexcept:
@@ -98,13 +96,3 @@ def depthwise_input_grad(spec, dy, w, dx, threads):
 
 def depthwise_filter_grad(spec, x, dy, dw, db, threads):
     run_filter_grad(c_depthwise_filter_grad[float], c_depthwise_filter_grad[double], spec, x, dy, dw, db, threads)
-
-
-def depthwise_workspace(pass_name, spec, int threads):
-    cdef const Geometry* g = <const Geometry*>cnp.PyArray_DATA(<cnp.ndarray>spec.geometry)
-    cdef int number = CONV_PASSES.index(pass_name)
-    if spec.empty or depthwise_unsupported(pass_name, spec) is not None:
-        return 0
-    if spec.dtype.itemsize == 4:
-        return c_depthwise_workspace[float](g[0], number, threads)
-    return c_depthwise_workspace[double](g[0], number, threads)

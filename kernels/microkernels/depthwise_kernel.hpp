@@ -37,24 +37,4 @@ void depthwise_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T*
     if (db) bias_grad(g, dy, db, threads);
 }
 
-// Bytes of scratch memory of a pass: 0 forward, 1 input gradient, 2 filter gradient.
-template <class T> idx depthwise_workspace(const Geometry& g, int pass, int threads) {
-    if (pass == 2) {
-        if (in_place_depthwise<T>(g)) {
-            const LastGradPlan<T> plan(g, forward_view(g), threads);
-            return plan.bytes() * plan.threads;
-        }
-        const SlabGradPlan<T> plan(g, threads);
-        return plan.bytes() * plan.threads + plan.sums_bytes();
-    }
-    const std::vector<View> views = pass == 0 ? std::vector<View>{forward_view(g)} : input_grad_views(g);
-    if (in_place_depthwise<T>(g)) {
-        const LastPlan<T> plan(g, views, nullptr, threads);
-        return plan.bytes() * plan.threads;
-    }
-    const Groups groups = pass == 0 ? Groups{g.c_group(), g.k_group()} : Groups{g.k_group(), g.c_group()};
-    const SlabPlan<T> plan(g, views, groups, pass == 0 ? g.k : g.c, threads);
-    return plan.bytes() * plan.threads;
-}
-
 }  // namespace fastconv
