@@ -1,6 +1,4 @@
 # The convolution passes: one pair of functions (float32, float64) for each algorithm and pass.
-from fastconv.kernels.kernel import CONV_PASSES
-
 
 ctypedef void (*forward32)(const Geometry&, const float*, const float*, const float*, Activation, float*, int) except + nogil
 ctypedef void (*forward64)(const Geometry&, const double*, const double*, const double*, Activation, double*, int) except + nogil
