@@ -163,7 +163,7 @@ WRONG_PLANS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"kernel": 3}, TypeError, "plan_conv2d: kernel is 3"),
     ({"threads": 0}, ValueError, "plan_conv2d: threads is 0"),
     ({"threads": True}, TypeError, "plan_conv2d: threads is True"),
-    ({"kernel": "cython.depthwise"}, fc.UnsupportedProblem, "plan_conv2d: kernel cython.depthwise cannot do"),
+    ({"kernel": "cython.winograd"}, fc.UnsupportedProblem, "plan_conv2d: kernel cython.winograd cannot do"),
 ]
 
 
