@@ -258,3 +258,12 @@ print(*[row["available"] for row in fc.kernels() if row["kernel"].startswith("nu
     assert done.returncode == 0, done.stderr
     assert "36.0" in done.stdout and "numba" in done.stdout.lower()
     assert os.environ.get("FASTCONV_KERNEL") is None
+
+
+@pytest.mark.parametrize("name", ["cython.winograd", "numba.winograd"])
+def test_winograd_leaves_gradients_over_few_positions_to_others(name: str) -> None:
+    x, dy = np.ones((2, 16, 4, 4), np.float32), np.ones((2, 16, 4, 3), np.float32)
+    options: Any = {"padding": ((1, 1), (1, 0)), "kernel": name}
+    with pytest.raises(fc.UnsupportedProblem, match="over 24 positions rounds too much"):
+        fc.conv2d_filter_grad(x, dy, (16, 16, 3, 3), **options)
+    fc.conv2d_filter_grad(np.repeat(x, 2, 0), np.repeat(dy, 2, 0), (16, 16, 3, 3), **options)

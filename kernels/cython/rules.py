@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from fastconv.kernels.kernel import winograd_grad_refusal
+
 
 def takes_all(*problem: Any) -> None:
     """No restriction."""
@@ -20,7 +22,7 @@ def winograd_unsupported(pass_name: str, spec: Any) -> str | None:
         return f"the window is {spec.window}, not (3, 3) or (5, 5)"
     if spec.stride != (1, 1):
         return f"the stride is {spec.stride}, not 1"
-    return None
+    return winograd_grad_refusal(pass_name, spec)
 
 
 # What Winograd costs, in multiply-adds of vectors: the 36 products for a tile, a channel of the one side and

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from fastconv.kernels.kernel import CONV_PASSES
+from fastconv.kernels.kernel import CONV_PASSES, winograd_grad_refusal
 
 
 def takes_all(*problem: Any) -> None:
@@ -21,7 +21,7 @@ def winograd_unsupported(pass_name: str, spec: Any) -> str | None:
         return f"the stride is {spec.stride}, not 1"
     if spec.dilation != (1, 1):
         return f"the dilation is {spec.dilation}, not 1"
-    return None
+    return winograd_grad_refusal(pass_name, spec)
 
 
 def depthwise_unsupported(pass_name: str, spec: Any) -> str | None:
