@@ -50,7 +50,10 @@ def extension(name: str, isa_flags: list[str]) -> Extension:
         [f"kernels/cython/{name}.pyx"],
         include_dirs=["kernels/microkernels", np.get_include()],
         depends=[str(p) for d in ("cython/*.pxi", "microkernels/*.hpp") for p in Path("kernels").glob(d)],
-        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
+        define_macros=[
+            ("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"),
+            ("NPY_TARGET_VERSION", "NPY_1_23_API_VERSION"),  # memory handlers
+        ],
         extra_compile_args=FLAGS + WARNINGS + isa_flags + LAST_FLAGS,
         extra_link_args=LAST_FLAGS,
         language="c++",

@@ -1,4 +1,7 @@
-"""Memory for results: inside `Memory.used`, that of earlier results which nobody holds any more.
+"""Memory for results: aligned, and that of earlier results which nobody holds any more.
+
+Large results come from the compiled package's store (`result_memory.hpp`), which keeps up to 128 MB of them; inside
+`Memory.used` from a net's own, which keeps as much as a step needs.
 
 A training step makes the same arrays again and again. Returned to the system and asked for anew, their pages
 are zeroed each time, 5 to 10% of a CIFAR step (docs/performance.md).
@@ -17,6 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastconv.kernels import cython
+
 # Smaller arrays come from malloc's own lists, at once and without new pages.
 LEAST = 1 << 16
 ALIGNMENT = 64  # a cache line, and the widest vector
@@ -24,8 +29,10 @@ ALIGNMENT = 64  # a cache line, and the widest vector
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """An array to be written whole."""
+    if math.prod(shape) * dtype.itemsize < LEAST:
+        return np.empty(shape, dtype)
     memory = _active.get()
-    return np.empty(shape, dtype) if memory is None else memory.empty(shape, dtype)
+    return cython.empty(shape, dtype) if memory is None else memory.empty(shape, dtype)
 
 
 class Block:
@@ -73,8 +80,6 @@ class Memory:
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         nbytes = math.prod(shape) * dtype.itemsize
-        if nbytes < LEAST:
-            return np.empty(shape, dtype)
         with self.lock:
             block = self.smallest_free(nbytes)
             block.last_used = self.round

@@ -12,6 +12,11 @@ import numpy as np
 from fastconv.kernels.cython import rules
 from fastconv.kernels.kernel import CONV_PASSES, POOL_PASSES, Kernel
 
+try:
+    from fastconv.kernels.cython._cpu import empty
+except ImportError:  # installed without compiled code
+    empty = np.empty
+
 ALGORITHMS = {
     "blocked": CONV_PASSES,
     "im2col": CONV_PASSES + POOL_PASSES,

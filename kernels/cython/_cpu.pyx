@@ -1,6 +1,11 @@
 """What the CPU and the operating system support; compiled for the baseline, so that it loads everywhere."""
 
+cimport numpy as cnp
+from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport int64_t, uintptr_t
+
+cnp.import_array()
+from numpy import empty as numpy_empty
 
 cdef extern from "cpu.hpp" nogil:
     int cpu_supports_avx2()
@@ -9,6 +14,29 @@ cdef extern from "cpu.hpp" nogil:
 
 cdef extern from "callback.hpp" namespace "fastconv" nogil:
     void run_jobs(uintptr_t function, uintptr_t arguments, int64_t jobs, int threads)
+
+cdef extern from *:
+    """
+    #include "result_memory.hpp"
+    static PyDataMem_Handler result_handler = {
+        "fastconv_results", 1,
+        {NULL, fastconv::handler_malloc, fastconv::handler_calloc, fastconv::handler_realloc, fastconv::handler_free}};
+    """
+    ctypedef struct PyDataMem_Handler:
+        pass
+    PyDataMem_Handler result_handler
+    object PyDataMem_SetHandler(object)
+
+RESULT_HANDLER = PyCapsule_New(&result_handler, "mem_handler", NULL)
+
+
+def empty(tuple shape, cnp.dtype dtype):
+    """An array to be written whole, in memory of `result_memory.hpp`."""
+    previous = PyDataMem_SetHandler(RESULT_HANDLER)
+    try:
+        return numpy_empty(shape, dtype)
+    finally:
+        PyDataMem_SetHandler(previous)
 
 
 def supports(isa: str) -> bool:
