@@ -64,9 +64,9 @@ class Kernel:
     prepare: Callable[[str, Any, Any], Any] = _as_it_is
 
 
-# Winograd's rounding error averages out over the positions that a filter gradient sums. Normal data, thousands
-# of draws: at worst 28 eps of the plane's largest value for 1 position, 15 for 16, 6 for 64 and 3.5 for 144;
-# the documented bound is 16 (docs/performance.md).
+# Winograd's rounding error averages out over the positions that a filter gradient sums. In thousands of
+# draws of normal data it was at worst 28 eps of the plane's largest value for 1 position, 15 for 16, 6 for 64
+# and 3.5 for 144; the documented bound is 16 (docs/performance.md).
 WINOGRAD_GRAD_POSITIONS = 32
 
 

@@ -1,7 +1,7 @@
 """Memory for results: aligned, and that of earlier results which nobody holds any more.
 
-Large results come from the compiled package's store (`result_memory.hpp`), which keeps up to 128 MB of them; inside
-`Memory.used` from a net's own, which keeps as much as a step needs.
+Large results come from the compiled package's store (`result_memory.hpp`), which keeps up to 128 MB of them;
+inside `Memory.used` from a net's own, which keeps as much as a step needs.
 
 A training step makes the same arrays again and again. Returned to the system and asked for anew, their pages
 are zeroed each time, 5 to 10% of a CIFAR step (docs/performance.md).

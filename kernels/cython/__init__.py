@@ -13,7 +13,7 @@ from fastconv.kernels.cython import rules
 from fastconv.kernels.kernel import CONV_PASSES, POOL_PASSES, Kernel
 
 try:
-    from fastconv.kernels.cython._cpu import empty
+    from fastconv.kernels.cython._cpu import empty as empty
 except ImportError:  # installed without compiled code
     empty = np.empty
 

@@ -36,8 +36,8 @@ BLOCKED_LAST = (0.85, 0.25, 75)
 BLOCKED_FIRST = (1.1, 0, 0)
 BLOCKED_FILTER_GRAD = (1, 0.3, 20)
 VECTOR_BYTES = 64
-# Below it, the cost of `blocked` is that of padded bands and volumes, which the model does not know: on 3 channels
-# it takes 0.5 to 0.75 of Winograd's time, on 6 and 16 filters 0.75 to 0.9, on 8 and 32 filters 0.9 to 1.3.
+# Below it, `blocked` works on padded bands and volumes, whose cost the model does not know: on 3 channels it
+# takes 0.5 to 0.75 of Winograd's time, on 6 and 16 filters 0.75 to 0.9, on 8 and 32 filters 0.9 to 1.3.
 FEW_CHANNELS = 8
 
 
