@@ -181,6 +181,7 @@ CASES: dict[str, tuple[Any, type[Exception], str]] = {
     "avg dy": (lambda: fc.avg_pool2d_grad(POOLED, X.shape, 3), ValueError, "avg_pool2d_grad: dy has shape (2, 8, 4, 5): it must be (2, 8, 3, 3)"),
     "avg input_shape": (lambda: fc.avg_pool2d_grad(POOLED, (2, 8), 2), ValueError, "avg_pool2d_grad: input has 2 dimensions (2, 8): it must have 4 (NCHW)"),
     # the routing gradient: an index outside the plane would write outside the array
+    "argmax masked": (lambda: fc.max_pool2d_grad(POOLED, np.ma.array(ARGMAX), X.shape), TypeError, "max_pool2d_grad: argmax is a masked array: fill it first: argmax.filled(0)"),
     "argmax kind": (lambda: fc.max_pool2d_grad(POOLED, ARGMAX.tolist(), X.shape), TypeError, "max_pool2d_grad: argmax is 'list': it must be a NumPy array of integers"),
     "argmax dtype": (lambda: fc.max_pool2d_grad(POOLED, POOLED, X.shape), TypeError, "max_pool2d_grad: argmax has dtype float32: it must be integers"),
     "argmax shape": (lambda: fc.max_pool2d_grad(POOLED, ARGMAX[:1], X.shape), ValueError, "max_pool2d_grad: argmax has shape (1, 8, 4, 5): it must be (2, 8, 4, 5)"),

@@ -73,6 +73,7 @@ def check_argmax(op: str, argmax: Any, shape: Size, spec: PoolSpec) -> Array:
     """Indices in the dtype kernels expect, every one inside the plane."""
     if not isinstance(argmax, np.ndarray):
         bad_type(op, f"argmax is {shown(type(argmax).__name__)}", "it must be a NumPy array of integers")
+    argmax = plain_ndarray(op, "argmax", argmax)  # a mask would hide indices from the check
     if argmax.dtype.kind not in "iu":
         bad_type(op, f"argmax has dtype {argmax.dtype}", "it must be integers, as max-pooling returns them")
     check_shape(op, "argmax", argmax, shape)
