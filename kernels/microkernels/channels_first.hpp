@@ -14,10 +14,4 @@ template <class T> struct ChannelsFirst {
     Activation activation;
 };
 
-// Filter rows of one view: row r of a group is depth x taps elements, taps fastest.
-template <class T> struct FilterRows {
-    const T* at;
-    idx row, group;  // strides
-};
-
 }  // namespace fastconv
