@@ -19,7 +19,7 @@ ISAS ?= avx512,avx2,baseline
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-digits: $(VENV)/installed ## train on handwritten digits with every kernel; writes digits-report.png
+digits: $(VENV)/installed ## train on handwritten digits with every kernel; writes digits.png
 	$(BIN)/fastconv digits
 
 test: $(VENV)/installed ## run the tests
