@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 CONV_PASSES = ("forward", "input_grad", "filter_grad")
 POOL_PASSES = ("max_pool", "max_pool_grad", "avg_pool", "avg_pool_grad")
 PASSES = CONV_PASSES + POOL_PASSES
@@ -77,3 +79,17 @@ def winograd_grad_refusal(pass_name: str, spec: Any) -> str | None:
         least = WINOGRAD_GRAD_POSITIONS
         return f"a filter gradient over {positions} positions rounds too much: it takes at least {least}"
     return None
+
+
+def unwritten(pass_name: str, spec: Any) -> tuple[Any, ...]:
+    """Arrays without content in the order of a pass's arguments; untouched, they take no memory."""
+    x, y = (np.empty(shape, spec.dtype) for shape in (spec.x_shape, spec.y_shape))
+    if pass_name in CONV_PASSES:
+        w, k = np.empty(spec.w_shape, spec.dtype), np.empty(spec.k, spec.dtype)
+        return {"forward": (x, w, k, y, None), "input_grad": (y, w, x), "filter_grad": (x, y, w, k)}[
+            pass_name
+        ]
+    if pass_name.startswith("avg"):
+        return (x, y) if pass_name == "avg_pool" else (y, x)
+    argmax = np.empty(spec.y_shape, spec.argmax_dtype)
+    return (x, y, argmax) if pass_name == "max_pool" else (y, argmax, x)

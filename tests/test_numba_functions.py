@@ -93,7 +93,7 @@ x, w = np.ones((1, 3, 6, 6), np.float32), np.ones((4, 3, 3, 3), np.float32)
 assert fc.conv2d(x, w, kernel="numba.direct")[0, 0, 0, 0] == 27
 from fastconv.kernels.numba.direct import gather_first_job
 sizes = (np.int64, np.int64, *[np.float32] * 5)
-function = jit.native(gather_first_job, tuple(np.dtype(d) for d in sizes))
+function = jit.native(gather_first_job, "".join(np.dtype(d).char for d in sizes))
 print(function.cache_hits)
 """
 
@@ -129,5 +129,5 @@ def test_without_compiled_package_a_thread_pool_gives_the_same_bits(
     options = {"padding": 1, "kernel": f"numba.{kernel}"}
     with fc.use(threads=3):
         expected = fc.conv2d(x, w, **options)
-        monkeypatch.setattr(jit, "parallel_for", lambda: jit.pool_for)
+        monkeypatch.setattr(jit, "run_jobs_on", lambda: jit.pool_for)
         np.testing.assert_array_equal(fc.conv2d(x, w, **options), expected)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.kernels.cython import rules
-from fastconv.kernels.kernel import CONV_PASSES, POOL_PASSES, Kernel
+from fastconv.kernels.kernel import CONV_PASSES, POOL_PASSES, Kernel, unwritten
 
 try:
     from fastconv.kernels.cython._cpu import empty as empty
@@ -65,17 +65,3 @@ def _kernel(functions: Any, isa: str, algorithm: str, passes: tuple[str, ...]) -
         prepared=found({p: f"{algorithm}_{p}_prepared" for p in ("forward", "input_grad")}),
         **({"workspace": workspace} | found({"prepare": f"{algorithm}_prepare"})),
     )
-
-
-def unwritten(pass_name: str, spec: Any) -> tuple[Any, ...]:
-    """Arrays without content in the order of a pass's arguments; untouched, they take no memory."""
-    x, y = (np.empty(shape, spec.dtype) for shape in (spec.x_shape, spec.y_shape))
-    if pass_name in CONV_PASSES:
-        w, k = np.empty(spec.w_shape, spec.dtype), np.empty(spec.k, spec.dtype)
-        return {"forward": (x, w, k, y, None), "input_grad": (y, w, x), "filter_grad": (x, y, w, k)}[
-            pass_name
-        ]
-    if pass_name.startswith("avg"):
-        return (x, y) if pass_name == "avg_pool" else (y, x)
-    argmax = np.empty(spec.y_shape, spec.argmax_dtype)
-    return (x, y, argmax) if pass_name == "max_pool" else (y, argmax, x)

@@ -53,13 +53,25 @@ def openmp_threads() -> int:
     return omp_threads()
 
 
-def parallel_for(function: int, arguments: int, jobs: int, threads: int) -> None:
-    """Call the C function at an address, void (begin, end, thread, arguments), for every job in [0, jobs).
+DEF MOST_ARRAYS = 24
 
-    Serial for one thread. The GIL is released; the function must not need it.
+
+def run_jobs_on(function: int, arrays: tuple, jobs: int, threads: int) -> None:
+    """Call the C function at an address, void (begin, end, thread, table), for every job in [0, jobs).
+
+    The table is (address, elements) of each of the contiguous arrays. Serial for one thread. The GIL is released;
+    the function must not need it.
     """
-    cdef uintptr_t function_address = function, arguments_address = arguments
+    cdef int64_t table[2 * MOST_ARRAYS]
+    cdef uintptr_t function_address = function
     cdef int64_t job_count = jobs
-    cdef int thread_count = threads
+    cdef int thread_count = threads, i = 0
+    cdef cnp.ndarray array
+    if len(arrays) > MOST_ARRAYS:
+        raise ValueError(f"{len(arrays)} arrays: at most {MOST_ARRAYS}")
+    for array in arrays:
+        table[2 * i] = <int64_t>cnp.PyArray_DATA(array)
+        table[2 * i + 1] = cnp.PyArray_SIZE(array)
+        i += 1
     with nogil:
-        run_jobs(function_address, arguments_address, job_count, thread_count)
+        run_jobs(function_address, <uintptr_t>&table[0], job_count, thread_count)

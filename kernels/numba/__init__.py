@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from fastconv.kernels.kernel import CONV_PASSES, POOL_PASSES, Kernel
+from fastconv.kernels.kernel import CONV_PASSES, POOL_PASSES, Kernel, unwritten
 from fastconv.kernels.numba import rules
 
 
@@ -32,6 +32,8 @@ def lazily(module: str, function: str) -> Callable[..., Any]:
     return call
 
 
+allocated = lazily("jit", "allocated")
+
 ALGORITHMS = {
     "depthwise": CONV_PASSES,
     "winograd": CONV_PASSES,
@@ -46,16 +48,24 @@ def kernels() -> tuple[Kernel, ...]:
     missing = None
     if importlib.util.find_spec("numba") is None:
         missing = "numba is not installed (pip install fastconv[numba])"
-    return tuple(
-        Kernel(
-            f"numba.{algorithm}",
-            {} if missing else {p: lazily("pool" if p in POOL_PASSES else algorithm, p) for p in passes},
-            unsupported=getattr(rules, f"{algorithm}_unsupported", rules.takes_all),
-            avoid=getattr(rules, f"{algorithm}_avoid", rules.takes_all),
-            sums_products=algorithm != "winograd",
-            missing=missing,
-        )
-        for algorithm, passes in ALGORITHMS.items()
+    return tuple(_kernel(algorithm, passes, missing) for algorithm, passes in ALGORITHMS.items())
+
+
+def _kernel(algorithm: str, passes: tuple[str, ...], missing: str | None) -> Kernel:
+    run = {} if missing else {p: lazily("pool" if p in POOL_PASSES else algorithm, p) for p in passes}
+
+    def workspace(pass_name: str, spec: Any, threads: int) -> int:
+        arguments = (spec, *unwritten(pass_name, spec), threads)
+        return int(allocated(run[pass_name], arguments))
+
+    return Kernel(
+        f"numba.{algorithm}",
+        run,
+        unsupported=getattr(rules, f"{algorithm}_unsupported", rules.takes_all),
+        avoid=getattr(rules, f"{algorithm}_avoid", rules.takes_all),
+        sums_products=algorithm != "winograd",
+        missing=missing,
+        workspace=workspace,
     )
 
 

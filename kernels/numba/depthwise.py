@@ -6,6 +6,7 @@ layout; so a tap is a plain offset and no inner loop knows about borders.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from fastconv.kernels.numba.blocked_filter_grad import gather_sums_job
 from fastconv.kernels.numba.epilogue import ACTIVATIONS, finish
 from fastconv.kernels.numba.filters import bias_grad, sum_parts
 from fastconv.kernels.numba.geometry import clear_run, copy_run, transpose
-from fastconv.kernels.numba.jit import inline, jit, run, unpack, up, useful_threads, vector_bytes
+from fastconv.kernels.numba.jit import inline, jit, run, unpack, up, useful_threads, vector_bytes, workspace
 from fastconv.kernels.numba.vector import (
     at,
     fma,
@@ -220,8 +221,8 @@ def pack_job(begin, end, thread, arguments):
 
 def packed_filters(spec: Any, w: Array, *, backward: bool) -> Array:
     L = vector_bytes() // w.itemsize
-    taps, vectors = int(np.prod(spec.window)), up(spec.c, L)
-    packed = np.empty(vectors * taps * L, w.dtype)
+    taps, vectors = math.prod(spec.window), up(spec.c, L)
+    packed = workspace(vectors * taps * L, w.dtype)
     strides = (spec.c, 1) if spec.channels_last else (1, taps)
     run(pack_job, vectors, 1, np.array([taps, spec.c, *strides, backward]), w, packed)
     return packed
@@ -283,7 +284,7 @@ def gather(
 ) -> None:
     L = vector_bytes() // x.itemsize
     positions = up(int(view[view[AXIS * 2 + PHASES_AT]]), PIXELS) * PIXELS
-    phases = int(np.prod(view[[AXIS * a + PHASES for a in range(3)]]))
+    phases = math.prod(int(view[AXIS * a + PHASES]) for a in range(3))
     s = cut(spec, view, positions, x.itemsize, 1 if threads == 1 else 2 * threads, phases * spec.n)
     strip = positions * L
     options = np.array(
@@ -313,8 +314,8 @@ def gather(
             packed_filters(spec, w, backward=backward),
             bias,
         ),
-        *(y, np.empty(threads * s.slab * s.vectors, x.dtype), np.empty(threads * strip, x.dtype)),
-        np.empty(threads * 2 * int(np.prod(spec.window)), np.int64),
+        *(y, workspace(threads * s.slab * s.vectors, x.dtype), workspace(threads * strip, x.dtype)),
+        workspace(threads * 2 * math.prod(spec.window), np.int64),
     )
 
 
@@ -433,12 +434,12 @@ def filter_grad(spec: Any, x: Array, dy: Array, dw: Array, db: Array | None, thr
     options = np.array(
         [spec.n, spec.c, spec.channels_last, 0, s.band, s.bands, s.slab, strip, parts, *window, s.vectors]
     )
-    sums = np.empty((parts, dw.size), dw.dtype)
+    sums = workspace(parts * dw.size, dw.dtype).reshape(parts, -1)
     threads = useful_threads(threads, s.pieces * parts, spec.flops)
     sizes = (s.slab, strip, (window[0] * window[1] + TAPS_OF_BLOCK) * L)
     run(
         *(filter_grad_job, s.pieces * parts, threads, options, view, x, dy, sums),
-        *(np.empty(threads * s.vectors * size, x.dtype) for size in sizes),
+        *(workspace(threads * s.vectors * size, x.dtype) for size in sizes),
     )
     if spec.channels_last:
         sum_parts(sums, dw, threads)

@@ -5,6 +5,7 @@ Vectors run along the width where channels come first and along the channels whe
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from fastconv.kernels.numba.geometry import (
     product,
     tap_offset,
 )  # fmt: skip
-from fastconv.kernels.numba.jit import inline, jit, run, unpack, useful_threads, vector_bytes
+from fastconv.kernels.numba.jit import inline, jit, run, unpack, useful_threads, vector_bytes, workspace
 from fastconv.kernels.numba.vector import (
     at,
     cast,
@@ -316,7 +317,7 @@ def gather(
     backward: bool,
 ) -> None:
     """The forward pass or the input gradient over a view."""
-    c, k, taps = spec.c // spec.groups, spec.k // spec.groups, int(np.prod(spec.window))
+    c, k, taps = spec.c // spec.groups, spec.k // spec.groups, math.prod(spec.window)
     depth, columns = (k, c) if backward else (c, k)
     block, scratch = ROWS, []
     pair = 2 * vector_bytes() // w.itemsize
@@ -338,7 +339,7 @@ def gather(
     parts = 1 if threads == 1 else -(-4 * threads // pieces)
     threads = useful_threads(threads, pieces * parts, spec.flops)
     if not spec.channels_last:
-        scratch = [np.empty(threads * ROWS * pair, w.dtype)]
+        scratch = [workspace(threads * ROWS * pair, w.dtype)]
     options = np.array(
         [
             *(depth * spec.groups, columns * spec.groups, depth, columns, *w_strides),
@@ -468,7 +469,7 @@ def filter_grad(spec: Any, x: Array, dy: Array, dw: Array, db: Array | None, thr
     c, k = spec.c // spec.groups, spec.k // spec.groups
     if spec.channels_last:
         pair = 2 * vector_bytes() // x.itemsize
-        jobs = spec.groups * int(np.prod(spec.window)) * -(-c // ROWS) * -(-k // pair)
+        jobs = spec.groups * math.prod(spec.window) * -(-c // ROWS) * -(-k // pair)
     else:
         jobs = spec.groups * -(-k // ROWS) * -(-c // 2)
     job = filter_grad_last_job if spec.channels_last else filter_grad_first_job

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastconv.kernels.numba.geometry import LAST, OUT, K, N, copy_run, product
-from fastconv.kernels.numba.jit import run, unpack, useful_threads, vector_bytes
+from fastconv.kernels.numba.jit import run, unpack, useful_threads, vector_bytes, workspace
 from fastconv.kernels.numba.vector import at, lanes, load, load_part, put, splat, store_part, total
 
 Array = NDArray[Any]
@@ -47,7 +48,7 @@ def pack(
     """Filters as (group, tap, row, column) of some shape and strides -> panels of `width` columns, flat."""
     groups, taps, rows, columns = shape
     panels = -(-columns // width)
-    packed = np.empty(groups * taps * panels * rows * width, w.dtype)
+    packed = workspace(groups * taps * panels * rows * width, w.dtype)
     p = np.array([taps, panels, rows, columns, width, start, *strides], np.int64)
     jobs = groups * taps * panels
     run(pack_job, jobs, useful_threads(threads, jobs, 4.0 * packed.size), p, w, packed)
@@ -60,7 +61,7 @@ def pack_panels(spec: Any, w: Array, width: int, threads: int, *, backward: bool
 
     Depth is what the pass sums over: C, or K backward, where the taps are also in reverse.
     """
-    c, k, taps = spec.c // spec.groups, spec.k // spec.groups, int(np.prod(spec.window))
+    c, k, taps = spec.c // spec.groups, spec.k // spec.groups, math.prod(spec.window)
     if spec.channels_last:
         group, tap, channel, column = k, c * spec.k, spec.k, 1
     else:

@@ -10,6 +10,7 @@ problems use its transpose. Each pass is one product with it:
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,16 @@ from fastconv.kernels.numba.geometry import (
     product,
     tap_offset,
 )  # fmt: skip
-from fastconv.kernels.numba.jit import in_python, jit, run, unpack, up, useful_threads, vector_bytes
+from fastconv.kernels.numba.jit import (
+    in_python,
+    jit,
+    run,
+    unpack,
+    up,
+    useful_threads,
+    vector_bytes,
+    workspace,
+)
 from fastconv.kernels.numba.tile import MR, NV, panel_width
 from fastconv.kernels.numba.vector import lanes
 
@@ -225,7 +235,7 @@ def forward_last_job(begin, end, thread, arguments):
 def forward(
     spec: Any, x: Array, w: Array, bias: Array | None, y: Array, activation: str | None, threads: int
 ) -> None:
-    pixels = int(np.prod(spec.out_size))
+    pixels = math.prod(spec.out_size)
     L = vector_bytes() // x.itemsize
     blocks = up(pixels, PIXELS) if spec.channels_last else up(pixels, in_python(panel_width)(pixels, L))
     jobs = spec.n * spec.groups * blocks
@@ -234,7 +244,7 @@ def forward(
     run(
         *(forward_last_job if spec.channels_last else forward_first_job, jobs, threads, spec.geometry, x, w),
         *(np.empty(0, x.dtype) if bias is None else bias, y, np.array([ACTIVATIONS.index(activation)])),
-        *(np.empty(threads * scratch, x.dtype), np.empty(threads * INDEX, np.int64)),
+        *(workspace(threads * scratch, x.dtype), workspace(threads * INDEX, np.int64)),
     )
 
 
@@ -303,7 +313,7 @@ def input_grad_last_job(begin, end, thread, arguments):
 
 
 def input_grad(spec: Any, dy: Array, w: Array, dx: Array, threads: int) -> None:
-    c, k, taps = spec.c // spec.groups, spec.k // spec.groups, int(np.prod(spec.window))
+    c, k, taps = spec.c // spec.groups, spec.k // spec.groups, math.prod(spec.window)
     L = vector_bytes() // dy.itemsize
     if spec.channels_last:
         width = min(up(c, L), NV) * L
@@ -332,8 +342,8 @@ def input_grad(spec: Any, dy: Array, w: Array, dx: Array, threads: int) -> None:
             packed,
             dx,
             np.array([width]),
-            np.empty(threads * scratch, dy.dtype),
-            np.empty(threads * INDEX, np.int64),
+            workspace(threads * scratch, dy.dtype),
+            workspace(threads * INDEX, np.int64),
         ),
     )
 
@@ -410,7 +420,7 @@ def filter_grad_last_job(begin, end, thread, arguments):
 
 
 def filter_grad(spec: Any, x: Array, dy: Array, dw: Array, db: Array | None, threads: int) -> None:
-    pixels, depth = int(np.prod(spec.out_size)), spec.c // spec.groups * int(np.prod(spec.window))
+    pixels, depth = math.prod(spec.out_size), spec.c // spec.groups * math.prod(spec.window)
     L = vector_bytes() // x.itemsize
     if spec.channels_last:
         pieces, blocks, scratch = up(depth, ROWS), up(pixels, KC_LAST), KC_LAST * (ROWS + NV * L)
@@ -420,11 +430,11 @@ def filter_grad(spec: Any, x: Array, dy: Array, dw: Array, db: Array | None, thr
     # a job for every thread twice over, by shares of the pixels where the filters alone give too few
     parts = max(1, min(up(2 * threads, pieces), spec.n * blocks)) if threads > 1 else 1
     threads = useful_threads(threads, pieces * parts, spec.flops)
-    sums = dw if parts == 1 else np.empty((parts, *dw.shape), dw.dtype)
+    sums = dw if parts == 1 else workspace(parts * dw.size, dw.dtype).reshape(parts, -1)
     run(
         *(filter_grad_last_job if spec.channels_last else filter_grad_first_job, pieces * parts, threads),
         *(spec.geometry, x, dy, sums, np.array([parts])),
-        *(np.empty(threads * scratch, x.dtype), np.empty(threads * INDEX, np.int64)),
+        *(workspace(threads * scratch, x.dtype), workspace(threads * INDEX, np.int64)),
     )
     if parts > 1:
         sum_parts(sums, dw, threads)

@@ -16,6 +16,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -36,6 +37,7 @@ from numba.np.arrayobj import make_array, populate_array
 from numpy.typing import NDArray
 
 from fastconv.dispatch import runtime
+from fastconv.kernels.cython import empty
 
 Array = NDArray[Any]
 
@@ -142,9 +144,9 @@ unpack = unpack_arrays if JIT else tuple
 
 
 @cache
-def native(job: Callable[..., None], dtypes: tuple[Any, ...]) -> Any:
-    """The job as a C function `void (begin, end, thread, arguments)` for arrays of these dtypes."""
-    arrays = types.Tuple([types.Array(numba.from_dtype(dtype), 1, "C") for dtype in dtypes])
+def native(job: Callable[..., None], kinds: str) -> Any:
+    """The job as a C function `void (begin, end, thread, arguments)` for arrays of these dtype letters."""
+    arrays = types.Tuple([types.Array(numba.from_dtype(np.dtype(kind)), 1, "C") for kind in kinds])
     signature = types.void(types.intp, types.intp, types.intp, types.CPointer(arrays))
     function = CFunc(job, (signature.args, signature.return_type), {}, OPTIONS)
     function._cache = disk_cache(job, signature)  # type: ignore[attr-defined]
@@ -170,27 +172,23 @@ def useful_threads(threads: int, jobs: int, flops: float) -> int:
 
 def run(job: Any, jobs: int, threads: int, *arrays: Array) -> None:
     """Do jobs 0 to jobs - 1 of a job function over contiguous arrays, at most `threads` at a time."""
-    flat = [array.reshape(-1) for array in arrays]
-    if not JIT:
-        job(0, jobs, 0, flat)
+    if accounting.dry:
         return
-    function = native(job, tuple(array.dtype for array in flat))
-    table = np.array([(address_of(array), array.size) for array in flat], np.int64)
-    parallel_for()(function.address, address_of(table), jobs, threads)
-
-
-def address_of(array: Array) -> int:
-    return int(array.__array_interface__["data"][0])
+    if not JIT:
+        job(0, jobs, 0, [array.reshape(-1) for array in arrays])
+        return
+    function = native(job, "".join([array.dtype.char for array in arrays]))
+    run_jobs_on()(function.address, arrays, jobs, threads)
 
 
 @cache
-def parallel_for() -> Callable[[int, int, int, int], None]:
+def run_jobs_on() -> Callable[[int, tuple[Array, ...], int, int], None]:
     """The compiled package's threads, or a pool of Python threads without it."""
     try:
         from fastconv.kernels.cython import _cpu
     except ImportError:
         return pool_for
-    return _cpu.parallel_for  # type: ignore[no-any-return]
+    return _cpu.run_jobs_on
 
 
 @cache
@@ -199,14 +197,44 @@ def pool(process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(runtime.default_threads(), thread_name_prefix="fastconv")
 
 
-def pool_for(function: int, arguments: int, jobs: int, threads: int) -> None:
-    """`parallel_for` on Python threads, an even share of the jobs each."""
+def pool_for(function: int, arrays: tuple[Array, ...], jobs: int, threads: int) -> None:
+    """`run_jobs_on` with Python threads, an even share of the jobs each."""
     word = ctypes.c_ssize_t
     call = ctypes.CFUNCTYPE(None, word, word, word, ctypes.c_void_p)(function)
-    cuts = [jobs * t // threads for t in range(threads + 1)]
+    table = np.array([(array.ctypes.data, array.size) for array in arrays], np.int64)
     if threads == 1:
-        call(0, jobs, 0, arguments)
+        call(0, jobs, 0, table.ctypes.data)
         return
-    shares = [pool(os.getpid()).submit(call, cuts[t], cuts[t + 1], t, arguments) for t in range(threads)]
+    cuts = [jobs * t // threads for t in range(threads + 1)]
+    shares = [
+        pool(os.getpid()).submit(call, cuts[t], cuts[t + 1], t, table.ctypes.data) for t in range(threads)
+    ]
     for share in shares:
         share.result()
+
+
+class Accounting(threading.local):
+    """What a thread's calls take from `workspace`; in a dry run no job runs."""
+
+    dry = False
+    bytes = 0
+
+
+accounting = Accounting()
+
+
+def workspace(size: int, dtype: Any) -> Array:
+    """Memory of a call, aligned to cache lines; a part for each thread."""
+    array = empty((size,), np.dtype(dtype))
+    accounting.bytes += array.nbytes
+    return array
+
+
+def allocated(run: Callable[..., None], arguments: tuple[Any, ...], *, dry: bool = True) -> int:
+    """The bytes that run(*arguments) takes from `workspace`; in a dry run nothing is computed."""
+    accounting.bytes, accounting.dry = 0, dry
+    try:
+        run(*arguments)
+    finally:
+        accounting.dry = False
+    return accounting.bytes

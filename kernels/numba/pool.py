@@ -6,6 +6,7 @@ come last; either way its inner loop is over memory in order, which LLVM vectori
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from fastconv.kernels.numba.geometry import (
     product,
     tap_offset,
 )  # fmt: skip
-from fastconv.kernels.numba.jit import jit, run, unpack, useful_threads
+from fastconv.kernels.numba.jit import jit, run, unpack, useful_threads, workspace
 from fastconv.kernels.numba.vector import at, cast, put
 from fastconv.kernels.reference import divisor
 
@@ -122,7 +123,7 @@ def start_row(y, argmax, i, count):
 
 
 def max_pool(spec: Any, x: Array, y: Array, argmax: Array | None, threads: int) -> None:
-    jobs = spec.n * (int(np.prod(spec.out_size[:-1])) if spec.channels_last else spec.c)
+    jobs = spec.n * (math.prod(spec.out_size[:-1]) if spec.channels_last else spec.c)
     if argmax is None:
         argmax = np.empty(0, np.int32)
     run(max_pool_job, jobs, useful_threads(threads, jobs, work(spec)), spec.geometry, x, y, argmax)
@@ -130,7 +131,7 @@ def max_pool(spec: Any, x: Array, y: Array, argmax: Array | None, threads: int) 
 
 def work(spec: Any) -> float:
     """Elements a pooling pass looks at, in units of `useful_threads`."""
-    return 2.0 * spec.n * spec.c * float(np.prod(spec.out_size)) * float(np.prod(spec.window))
+    return 2.0 * spec.n * spec.c * math.prod(spec.out_size) * math.prod(spec.window)
 
 
 # Channels of a job of the channels-last gradients, which own all pixels of theirs.
@@ -214,7 +215,7 @@ def flat_divisors(spec: Any, dtype: Any) -> Array:
 
 
 def avg_pool(spec: Any, x: Array, y: Array, threads: int) -> None:
-    jobs = spec.n * (int(np.prod(spec.out_size[:-1])) if spec.channels_last else spec.c)
+    jobs = spec.n * (math.prod(spec.out_size[:-1]) if spec.channels_last else spec.c)
     threads = useful_threads(threads, jobs, work(spec))
     run(avg_pool_job, jobs, threads, spec.geometry, x, flat_divisors(spec, x.dtype), y)
 
@@ -266,5 +267,5 @@ def avg_pool_grad_job(begin, end, thread, arguments):
 def avg_pool_grad(spec: Any, dy: Array, dx: Array, threads: int) -> None:
     jobs = gradient_jobs(spec)
     threads = useful_threads(threads, jobs, work(spec))
-    share = np.empty(threads * max(CHANNELS, spec.out_size[-1]), dy.dtype)
+    share = workspace(threads * max(CHANNELS, spec.out_size[-1]), dy.dtype)
     run(avg_pool_grad_job, jobs, threads, spec.geometry, dy, flat_divisors(spec, dy.dtype), dx, share)

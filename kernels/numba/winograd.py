@@ -21,7 +21,16 @@ from fastconv.kernels.numba.epilogue import ACTIVATIONS, finish
 from fastconv.kernels.numba.filters import bias_grad, pack_panels, sum_parts
 from fastconv.kernels.numba.gemm import INDEX, gemm_panel, index_of
 from fastconv.kernels.numba.geometry import transpose
-from fastconv.kernels.numba.jit import in_python, jit, run, unpack, up, useful_threads, vector_bytes
+from fastconv.kernels.numba.jit import (
+    in_python,
+    jit,
+    run,
+    unpack,
+    up,
+    useful_threads,
+    vector_bytes,
+    workspace,
+)
 from fastconv.kernels.numba.tile import NV, panel_width
 from fastconv.kernels.numba.vector import lanes, store, store_part
 from fastconv.kernels.numba.winograd_tiles import (
@@ -204,7 +213,7 @@ def gather(
     width = in_python(panel_width)(columns, L)
     panels = spec.groups * up(columns, width)
     packed = pack_panels(spec, w, width, threads, backward=backward)
-    u = np.empty(packed.size * 4, w.dtype)
+    u = workspace(packed.size * 4, w.dtype)
     helpers = useful_threads(threads, panels * depth, 30.0 * u.size)
     run(transform_filters_job, panels * depth, helpers, np.array([depth, width]), packed, u)
 
@@ -230,8 +239,8 @@ def gather(
     )
     run(
         *(gather_job, jobs, threads, options, x, u, np.empty(0, x.dtype) if bias is None else bias, y),
-        *(np.empty(threads * size, x.dtype) for size in scratch),
-        np.empty(threads * INDEX, np.int64),
+        *(workspace(threads * size, x.dtype) for size in scratch),
+        workspace(threads * INDEX, np.int64),
     )
 
 
@@ -264,7 +273,7 @@ def filter_grad(spec: Any, x: Array, dy: Array, dw: Array, db: Array | None, thr
         _ in spec.padding),
          spec.channels_last, tile_lines, columns, channels, parts]
     )  # fmt: skip
-    sums = np.empty((parts, dw.size), dw.dtype)
+    sums = workspace(parts * dw.size, dw.dtype).reshape(parts, -1)
     wide = max(channels, NV * L)
     scratch = (
         36 * tiles * channels,
@@ -274,8 +283,8 @@ def filter_grad(spec: Any, x: Array, dy: Array, dw: Array, db: Array | None, thr
     )
     run(
         *(transposed.filter_grad_job, pieces * parts, threads, options, x, dy, sums),
-        *(np.empty(threads * size, x.dtype) for size in scratch),
-        np.empty(threads * INDEX, np.int64),
+        *(workspace(threads * size, x.dtype) for size in scratch),
+        workspace(threads * INDEX, np.int64),
     )
     if spec.channels_last:
         sum_parts(sums, dw, threads)
