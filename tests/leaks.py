@@ -20,7 +20,6 @@ import fastconv as fc
 
 # Growth that an allocator's own bookkeeping explains.
 ALLOWED = 1 << 20
-DEPTHWISE = ("cython.depthwise", "numba.depthwise")
 
 
 def resident_bytes() -> int:
@@ -30,15 +29,16 @@ def resident_bytes() -> int:
 
 def calls(kernel: str) -> list[Callable[[], object]]:
     """One call of every pass, with arrays of 10 to 40 kB, and one that fails."""
-    x, groups = np.ones((2, 8, 24, 24), np.float32), 8 if kernel.startswith(DEPTHWISE) else 1
-    w = np.ones((8, 8 // groups, 3, 3), np.float32)
+    x = np.ones((2, 8, 24, 24), np.float32)
+    groups, f = (8, 5) if "depthwise" in kernel else (1, 3)
+    w, padding = np.ones((8, 8 // groups, f, f), np.float32), f // 2
     y, argmax = np.ones((2, 8, 12, 12), np.float32), np.zeros((2, 8, 12, 12), np.int32)
     with fc.use(kernel=kernel):
         return [
-            lambda: fc.conv2d(x, w, padding=1, groups=groups, activation="relu"),
-            lambda: fc.conv2d(x[:, :, ::-1], w, padding=1, groups=groups, padding_mode="reflect"),
-            lambda: fc.conv2d_input_grad(x, w, x.shape, padding=1, groups=groups),
-            lambda: fc.conv2d_filter_grad(x, x, w.shape, padding=1, groups=groups, bias_grad=True),
+            lambda: fc.conv2d(x, w, padding=padding, groups=groups, activation="relu"),
+            lambda: fc.conv2d(x[:, :, ::-1], w, padding=padding, groups=groups, padding_mode="reflect"),
+            lambda: fc.conv2d_input_grad(x, w, x.shape, padding=padding, groups=groups),
+            lambda: fc.conv2d_filter_grad(x, x, w.shape, padding=padding, groups=groups, bias_grad=True),
             lambda: fc.max_pool2d(x, 2, return_argmax=True),
             lambda: fc.max_pool2d_grad(y, argmax, x.shape),
             lambda: fc.avg_pool2d(x, 2),

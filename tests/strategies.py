@@ -31,7 +31,8 @@ MOST_WORK = 300_000 if os.environ.get("NUMBA_DISABLE_JIT", "0") == "0" else 500
 
 
 # Kinds of convolutions, often the ones that kernels single out, and ranks, mostly 2.
-KINDS = tuple(itertools.product(("any", "any", "3x3", "1x1", "depthwise"), (2, 2, 1, 3)))
+KINDS = (*itertools.product(("any", "any", "3x3", "1x1", "depthwise"), (2, 2, 1, 3)), ("large filters", 2))
+LARGE_WINDOW = 21  # of a depthwise convolution of unit stride, across several blocks of taps
 
 
 @st.composite
@@ -41,13 +42,17 @@ def conv_specs(
     channels_last: bool | None = None,
     kinds: Sequence[tuple[str, int]] = KINDS,
 ) -> ConvSpec:
-    """A convolution of rank 1 to 3; a "3x3" one has unit stride and dilation."""
+    """A convolution of rank 1 to 3; a "3x3" one has unit stride and dilation, "large filters" unit stride."""
     kind, ndim = draw(st.sampled_from(kinds))
     channels_last = draw(st.booleans()) if channels_last is None else channels_last
     n, groups, c_group, k_group = draw(st.integers(1, 3)), *draw(channel_counts(kind))
-    size = draw(sizes(ndim, MOST_WORK // (n * groups * c_group * k_group)))
+    size = draw(
+        sizes(ndim, MOST_WORK // (n * groups * c_group * k_group) // (8 if kind == "large filters" else 1))
+    )
     window = draw(windows(ndim, kind))
-    stride, dilation = ((1,) * ndim,) * 2 if kind == "3x3" else (draw(axes(ndim, 4)), draw(axes(ndim, 3)))
+    unit = (1,) * ndim
+    stride = unit if kind in ("3x3", "large filters") else draw(axes(ndim, 4))
+    dilation = unit if kind == "3x3" else draw(axes(ndim, 3))
     c, k = groups * c_group, groups * k_group
     spec = conv_spec(
         *(f"conv{ndim}d", (n, *size, c) if channels_last else (n, c, *size)),
@@ -70,7 +75,9 @@ def kinds_taken(takes: Callable[[ConvSpec], bool]) -> list[tuple[str, int]]:
 
 
 def plainest(kind: str, ndim: int) -> ConvSpec:
-    f, groups = {"3x3": (3, 1), "1x1": (1, 1), "depthwise": (3, 8), "any": (4, 2)}[kind]
+    f, groups = {"3x3": (3, 1), "1x1": (1, 1), "depthwise": (3, 8), "any": (4, 2), "large filters": (9, 8)}[
+        kind
+    ]
     stride = 2 if kind == "any" else 1
     shapes = (1, 8, *(9,) * ndim), (8, 8 // groups, *(f,) * ndim)
     layout = LAYOUTS[ndim][0]
@@ -119,6 +126,8 @@ def channel_counts(draw: st.DrawFn, kind: str) -> tuple[int, int, int]:
     """(groups, input channels per group, filters per group)."""
     if kind == "depthwise":
         return draw(CHANNELS), 1, draw(st.sampled_from([1, 1, 2, 3]))
+    if kind == "large filters":
+        return draw(CHANNELS), 1, 1
     if kind in ("3x3", "1x1"):
         return 1, draw(CHANNELS), draw(CHANNELS)
     groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
@@ -133,6 +142,8 @@ def sizes(draw: st.DrawFn, ndim: int, most_pixels: int) -> tuple[int, ...]:
 
 
 def windows(ndim: int, kind: str) -> st.SearchStrategy[tuple[int, ...]]:
+    if kind == "large filters":
+        return axes(ndim, LARGE_WINDOW).filter(lambda window: min(window) > 4)
     fixed = {"3x3": 3, "2x2": 2, "1x1": 1}.get(kind)
     return axes(ndim, LONGEST_WINDOW[ndim]) if fixed is None else st.just((fixed,) * ndim)
 

@@ -98,6 +98,37 @@ def test_winograd_is_avoided_where_transforms_cost_more_than_they_save(pass_name
         assert "times what plain sums of products take" in (avoid(n, c, k, size) or "")
 
 
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("pass_name", ["forward", "input_grad"])
+def test_large_depthwise_filters_are_cut_into_blocks(pass_name: str, layout: str) -> None:
+    def chosen(n: int, c: int, size: int, window: int, precision: str = "high", **options: Any) -> str:
+        x, w = (n, c, size, size), (c, 1, window, window)
+        if layout == "NHWC":
+            x, w = (n, size, size, c), (window, window, 1, c)
+        options = {"padding": "same", "groups": c, "layout": layout} | options
+        spec = conv_spec("conv2d", x, w, np.dtype(np.float32), **options)
+        return select("conv2d", pass_name, spec, settings.Settings(None, 2, precision), None).name
+
+    assert chosen(1, 128, 56, 31) == chosen(2, 40, 60, 21) == "cython.winograd_depthwise"
+    sums = {chosen(1, 128, 56, 31, "highest"), chosen(1, 128, 56, 3), chosen(1, 128, 56, 31, stride=2)}
+    assert sums == {"cython.depthwise"}
+
+
+@pytest.mark.parametrize(
+    ("w", "options", "reason"),
+    [
+        ((8, 1, 9, 4), {"groups": 8}, "is not larger than a block of 4 x 4 taps"),
+        ((8, 1, 9, 9), {"groups": 8, "stride": 2}, "the stride is"),
+        ((8, 2, 9, 9), {"groups": 4}, "one channel and one filter a group, not 2 and 2"),
+        ((16, 1, 9, 9), {"groups": 8}, "one channel and one filter a group, not 1 and 2"),
+    ],
+)
+def test_nested_winograd_says_what_it_does_not_take(w: Any, options: Any, reason: str) -> None:
+    x = np.ones((1, 8, 32, 32), np.float32)
+    with pytest.raises(fc.UnsupportedProblem, match=reason):
+        fc.conv2d(x, np.ones(w, np.float32), kernel="cython.winograd_depthwise", **options)
+
+
 def arrays() -> tuple[Any, Any]:
     return np.ones((1, 2, 8, 8), np.float32), np.ones((2, 2, 3, 3), np.float32)
 

@@ -13,6 +13,7 @@ from fastconv.ops.errors import bad_type, bad_value, shown
 # One order serves every pass: a kernel that lacks the pass, refuses the problem or finds it not worth its
 # while is passed over. Compiled code first, since it needs no warm-up.
 ORDER = (
+    "cython.winograd_depthwise",
     "cython.depthwise",
     "cython.winograd",
     "cython.blocked",

@@ -79,10 +79,10 @@ def first_possible(
 
 
 def depthwise_net(seed: int = 0) -> Sequential:
-    """Two depthwise convolutions and a linear layer, on images whose 2x2 pixels have become channels."""
+    """Two depthwise 5x5 convolutions and a linear layer, on images whose 2x2 pixels have become channels."""
     return Sequential(
-        *(PixelsToChannels(), Conv2d(4, 4, 3, padding=1, groups=4, init="he"), Tanh()),
-        *(Conv2d(4, 4, 3, padding=1, groups=4, init="he"), Tanh(), Flatten(), Linear(64, 10)),
+        *(PixelsToChannels(), Conv2d(4, 4, 5, padding=2, groups=4, init="he"), Tanh()),
+        *(Conv2d(4, 4, 5, padding=2, groups=4, init="he"), Tanh(), Flatten(), Linear(64, 10)),
         seed=seed,
     )
 

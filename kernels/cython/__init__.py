@@ -22,6 +22,7 @@ ALGORITHMS = {
     "im2col": CONV_PASSES + POOL_PASSES,
     "direct": CONV_PASSES + POOL_PASSES,
     "winograd": CONV_PASSES,
+    "winograd_depthwise": ("forward", "input_grad"),
     "depthwise": CONV_PASSES,
 }
 
@@ -60,7 +61,7 @@ def _kernel(functions: Any, isa: str, algorithm: str, passes: tuple[str, ...]) -
         run,
         unsupported=getattr(rules, f"{algorithm}_unsupported", rules.takes_all),
         avoid=getattr(rules, f"{algorithm}_avoid", rules.takes_all),
-        sums_products=algorithm != "winograd",
+        sums_products=not algorithm.startswith("winograd"),
         isa=isa,
         prepared=found({p: f"{algorithm}_{p}_prepared" for p in ("forward", "input_grad")}),
         **({"workspace": workspace} | found({"prepare": f"{algorithm}_prepare"})),

@@ -14,6 +14,7 @@ ACTIVATIONS = {None: LINEAR, "relu": RELU, "leaky_relu": LEAKY_RELU, "sigmoid": 
 
 include "conv.pxi"
 include "winograd.pxi"
+include "winograd_depthwise.pxi"
 include "direct.pxi"
 include "im2col.pxi"
 include "pool.pxi"
