@@ -97,9 +97,9 @@ def _channels(pass_name: str, spec: Any) -> tuple[int, int, int]:
     return depth, columns, VECTOR_BYTES // spec.dtype.itemsize
 
 
-# Nested Winograd cuts filters into blocks of 4 x 4 taps. In thousands of draws of normal and of positive data
-# its error was at worst 9.5 eps of the plane's largest for windows of 5 x 5 and 4.3 for 7 x 7 and more, but 15.5
-# for a single block; the documented bound is 16 (docs/performance.md).
+# Nested Winograd cuts filters into blocks of 4 x 4 taps. In thousands of draws of normal and positive data its
+# error was at worst 9.5 eps of the plane's largest for windows of 5 x 5 and 4.3 for 7 x 7 and more, but 15.5 for
+# a single block; the documented bound is 16 (docs/performance.md).
 WINOGRAD_BLOCK = 4
 
 
