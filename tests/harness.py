@@ -140,7 +140,7 @@ def avg_pool_grad(kernel: Kernel, spec: PoolSpec, dy: Array, **options: int) -> 
 def assert_within_bound(kernel: Kernel, got: Array, exact: Array, magnitude: Array, extra: float = 0) -> None:
     """|got - exact| <= factor * eps * magnitude, elementwise; `exact` and `magnitude` are float64."""
     factor = getattr(kernel, "error_factor", ERROR_FACTOR)
-    bound = np.broadcast_to(factor * np.finfo(got.dtype).eps * magnitude + extra, got.shape)
+    bound = np.broadcast_to(factor * np.finfo(got.dtype).eps * np.abs(magnitude) + extra, got.shape)
     error = np.abs(got - exact)
     worst = np.unravel_index(np.argmax(error - bound), error.shape) if error.size else ()
     assert np.all(error <= bound), (

@@ -162,7 +162,7 @@ def avg_pool2d(
     count_include_pad : bool, default True
         Divide by the window clipped to the padded input; False: clipped to the input.
     divisor_override : int, optional
-        Divide by this instead.
+        Divide by this instead: any integer but 0.
 
     Returns
     -------

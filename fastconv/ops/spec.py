@@ -329,7 +329,9 @@ def pool_spec(
     ceil_mode = parse_flag(op, "ceil_mode", ceil_mode)
     count_include_pad = parse_flag(op, "count_include_pad", count_include_pad)
     if divisor_override is not None:
-        divisor_override = parse_int(op, "divisor_override", divisor_override, least=1)
+        divisor_override = parse_int(op, "divisor_override", divisor_override, least=-MAX_EXTENT)
+        if divisor_override == 0:
+            bad_value(op, "divisor_override is 0", "it must be another integer")
     padding = parse_padding(op, padding, size, window, stride, dilation)
     if out_shape is None:
         out_size = output_size(op, size, window, stride, dilation, padding, ceil_mode=ceil_mode)
