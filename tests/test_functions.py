@@ -330,6 +330,20 @@ def test_subclasses_that_are_plain_arrays_in_all_but_name(tmp_path: Any) -> None
     np.testing.assert_array_equal(y, fc.conv2d(x, w))
 
 
+def test_a_subclass_cannot_stand_between_an_array_and_its_memory() -> None:
+    class Liar(np.ndarray):
+        shape = property(lambda self: (9, 9, 9, 9))  # type: ignore[assignment]
+        strides = property(lambda self: (8, 8, 8, 8))  # type: ignore[assignment]
+
+        def view(self, *_: Any) -> Any:
+            raise AssertionError("an overridden view was called")
+
+    x, w = np.arange(32, dtype=np.float32).reshape(1, 2, 4, 4), np.ones((1, 2, 2, 2), np.float32)
+    lying = np.ndarray.view(x, Liar)
+    np.testing.assert_array_equal(fc.conv2d(lying, w), fc.conv2d(x, w))
+    np.testing.assert_array_equal(fc.max_pool2d(lying, 2), fc.max_pool2d(x, 2))
+
+
 def test_argmax_is_int64_only_where_a_plane_needs_it() -> None:
     x = np.zeros((1, 1, 2, 2), np.float32)
     assert fc.max_pool2d(x, 2, return_argmax=True)[1].dtype == np.int32

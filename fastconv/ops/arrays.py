@@ -54,7 +54,7 @@ def plain_ndarray(op: str, name: str, a: Any) -> Array:
         bad_type(op, f"{name} is a masked array", f"fill it first: {name}.filled(0)")
     if not isinstance(a, np.ndarray):
         bad_type(op, f"{name} is {shown(type(a).__name__)}", "it must be a NumPy array")
-    return a.view(np.ndarray)
+    return np.asarray(a)  # of a subclass, too, whatever it overrides
 
 
 def check_float(op: str, name: str, dtype: np.dtype[Any]) -> None:
