@@ -4,6 +4,7 @@
 #include <omp.h>
 #endif
 #include <atomic>
+#include <exception>
 
 #include "accounting.hpp"
 
@@ -27,13 +28,21 @@ inline int useful_threads(int threads, idx jobs, double flops) {
 #endif
 }
 
-// body(thread, threads) once on each thread.
+// body(thread, threads) once on each thread. An exception may not leave an OpenMP region (it would end the process):
+// the first is kept until all have ended.
 template <class Body> inline void on_threads(int threads, Body body) {
     if (dry_run()) throw DryRunEnds();
 #ifdef _OPENMP
     if (threads > 1) {
+        std::exception_ptr error;
 #pragma omp parallel num_threads(threads)
-        body(omp_get_thread_num(), omp_get_num_threads());
+        try {
+            body(omp_get_thread_num(), omp_get_num_threads());
+        } catch (...) {
+#pragma omp critical(fastconv_error)
+            if (!error) error = std::current_exception();
+        }
+        if (error) std::rethrow_exception(error);
         return;
     }
 #endif
