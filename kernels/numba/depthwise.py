@@ -7,11 +7,14 @@ layout; so a tap is a plain offset and no inner loop knows about borders.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastconv.kernels.numba import depthwise_last as last
+from fastconv.kernels.numba import depthwise_last_grad as last_grad
 from fastconv.kernels.numba.blocked_filter_grad import gather_sums_job
 from fastconv.kernels.numba.epilogue import ACTIVATIONS, finish
 from fastconv.kernels.numba.filters import bias_grad, sum_parts
@@ -273,7 +276,7 @@ def cut(spec: Any, view: Array, positions: int, itemsize: int, jobs: int, times:
 
 def gather(
     spec: Any,
-    view: Array,
+    of: Callable[[Any], Array],
     x: Array,
     w: Array,
     bias: Array,
@@ -282,7 +285,7 @@ def gather(
     threads: int,
     backward: bool,
 ) -> None:
-    L = vector_bytes() // x.itemsize
+    L, view = vector_bytes() // x.itemsize, of(spec)
     positions = up(int(view[view[AXIS * 2 + PHASES_AT]]), PIXELS) * PIXELS
     phases = math.prod(int(view[AXIS * a + PHASES]) for a in range(3))
     s = cut(spec, view, positions, x.itemsize, 1 if threads == 1 else 2 * threads, phases * spec.n)
@@ -323,11 +326,13 @@ def forward(
     spec: Any, x: Array, w: Array, bias: Array | None, y: Array, activation: str | None, threads: int
 ) -> None:
     bias = np.empty(0, x.dtype) if bias is None else bias
-    gather(spec, forward_view(spec), x, w, bias, y, ACTIVATIONS.index(activation), threads, False)
+    run_over = last.gather if last.takes(spec) else gather
+    run_over(spec, forward_view, x, w, bias, y, ACTIVATIONS.index(activation), threads, False)
 
 
 def input_grad(spec: Any, dy: Array, w: Array, dx: Array, threads: int) -> None:
-    gather(spec, input_grad_view(spec), dy, w, np.empty(0, dy.dtype), dx, 0, threads, True)
+    run_over = last.gather if last.takes(spec) else gather
+    run_over(spec, input_grad_view, dy, w, np.empty(0, dy.dtype), dx, 0, threads, True)
 
 
 @jit
@@ -425,6 +430,15 @@ def filter_grad_job(begin, end, thread, arguments):
 
 
 def filter_grad(spec: Any, x: Array, dy: Array, dw: Array, db: Array | None, threads: int) -> None:
+    if last.takes(spec):
+        last_grad.filter_grad(spec, x, dy, dw, threads)
+    else:
+        filter_grad_by_slabs(spec, x, dy, dw, threads)
+    if db is not None:
+        bias_grad(spec, dy, db, threads)
+
+
+def filter_grad_by_slabs(spec: Any, x: Array, dy: Array, dw: Array, threads: int) -> None:
     view, L = forward_view(spec), vector_bytes() // x.itemsize
     positions = int(view[view[AXIS * 2 + PHASES_AT]])
     s = cut(spec, view, positions, x.itemsize, 1, 1)
@@ -445,5 +459,3 @@ def filter_grad(spec: Any, x: Array, dy: Array, dw: Array, db: Array | None, thr
         sum_parts(sums, dw, threads)
     else:
         run(gather_sums_job, spec.k, min(threads, spec.k), spec.geometry, np.array([parts]), sums, dw)
-    if db is not None:
-        bias_grad(spec, dy, db, threads)
