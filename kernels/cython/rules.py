@@ -16,11 +16,11 @@ def takes_all(*problem: Any) -> None:
 
 
 def winograd_unsupported(pass_name: str, spec: Any) -> str | None:
-    if spec.ndim != 2:
-        return "it takes two spatial axes"
-    if spec.window not in ((3, 3), (5, 5)):
-        return f"the window is {spec.window}, not (3, 3) or (5, 5)"
-    if spec.stride != (1, 1):
+    if spec.ndim == 1:
+        return "it takes two or three spatial axes"
+    if spec.window[-2:] not in ((3, 3), (5, 5)):
+        return f"the window is {spec.window}, not (3, 3) or (5, 5) on the last two axes"
+    if set(spec.stride) != {1}:
         return f"the stride is {spec.stride}, not 1"
     return winograd_grad_refusal(pass_name, spec)
 
@@ -59,13 +59,18 @@ def winograd_cost(pass_name: str, spec: Any) -> float:
     """Multiply-adds of vectors in a group, by Winograd."""
     depth, columns, lanes = _channels(pass_name, spec)
     vectors = math.ceil(columns / lanes)
-    out = 7 - spec.window[0]
-    tiles: int = spec.n
-    for pixels, step in zip(_positions(pass_name, spec), spec.dilation, strict=True):
+    out = 7 - spec.window[-1]
+    *planes, height, width = _positions(pass_name, spec)
+    tiles: int = spec.n * math.prod(planes)
+    for pixels, step in zip((height, width), spec.dilation[-2:], strict=True):
         tiles *= step * math.ceil(math.ceil(pixels / step) / out)
+    # each plane that an output plane meets is transformed for it; dy, of filter gradients, for each tap
+    taps = math.prod(spec.window[:-2])
     products, source, dest = WINOGRAD_COST[pass_name]
-    transforms = tiles * (source * math.ceil(depth / lanes) + dest * vectors)
-    return tiles * products * depth * vectors + transforms + FILTER_TRANSFORM * depth * vectors
+    dest *= taps if pass_name == "filter_grad" else 1
+    transforms = tiles * (taps * source * math.ceil(depth / lanes) + dest * vectors)
+    total: float = taps * (tiles * products + FILTER_TRANSFORM) * depth * vectors + transforms
+    return total
 
 
 def blocked_cost(pass_name: str, spec: Any) -> float:
@@ -73,14 +78,14 @@ def blocked_cost(pass_name: str, spec: Any) -> float:
     depth, columns, lanes = _channels(pass_name, spec)
     cost: tuple[float, float, float] = BLOCKED_LAST if spec.channels_last else BLOCKED_FIRST
     vector, tap, pixel = BLOCKED_FILTER_GRAD if pass_name == "filter_grad" else cost
-    size, taps = _positions(pass_name, spec), spec.window[0]
+    size, taps = _positions(pass_name, spec), math.prod(spec.window)
     vectors: float
     if pass_name == "filter_grad" or spec.channels_last:
         vectors = math.ceil(columns / lanes)
     else:  # vectors of pixels: all lanes are filled, but the positions between two rows are computed too
-        vectors = columns / lanes * (size[1] + spec.dilation[1] * (taps - 1)) / size[1]
+        vectors = columns / lanes * (size[-1] + spec.dilation[-1] * (spec.window[-1] - 1)) / size[-1]
     pixels: int = spec.n * math.prod(size)
-    total: float = pixels * (taps * taps * depth * (vector * vectors + tap) + pixel)
+    total: float = pixels * (taps * depth * (vector * vectors + tap) + pixel)
     return total
 
 
@@ -97,9 +102,9 @@ def _channels(pass_name: str, spec: Any) -> tuple[int, int, int]:
     return depth, columns, VECTOR_BYTES // spec.dtype.itemsize
 
 
-# Nested Winograd cuts filters into blocks of 4 x 4 taps. In thousands of draws of normal and positive data its
-# error was at worst 9.5 eps of the plane's largest for windows of 5 x 5 and 4.3 for 7 x 7 and more, but 15.5 for
-# a single block; the documented bound is 16 (docs/performance.md).
+# Nested Winograd cuts filters into blocks of 4 x 4 taps. In thousands of draws of normal and positive data
+# its error was at worst 9.5 eps of the plane's largest for windows of 5 x 5 and 4.3 for 7 x 7 and more, but
+# 15.5 for a single block; the documented bound is 16 (docs/performance.md).
 WINOGRAD_BLOCK = 4
 
 

@@ -7,15 +7,17 @@
 
 namespace fastconv {
 
-// One spatial plane of an activation (two axes) and its channels.
+// One spatial plane of an activation (two axes) and its channels. An image of a volume is one of its `depth` planes.
 template <class T> struct Image {
     T* at;
     idx height, width, channels;  // channels of the whole array
     bool channels_last;
-    idx plane() const { return height * width; }
+    idx depth = 1;
+    idx plane() const { return depth * height * width; }  // from one channel to the next, channels-first
     idx offset(idx image, idx h, idx w, idx c) const {
-        return channels_last ? ((image * height + h) * width + w) * channels + c
-                             : ((image * channels + c) * height + h) * width + w;
+        if (channels_last) return ((image * height + h) * width + w) * channels + c;
+        if (depth == 1) return ((image * channels + c) * height + h) * width + w;
+        return (((image / depth * channels + c) * depth + image % depth) * height + h) * width + w;
     }
 };
 

@@ -1,4 +1,5 @@
-// The Winograd kernel: F(4x4, 3x3) and F(2x2, 5x5) for stride 1, any dilation, padding and groups.
+// The Winograd kernel: F(4x4, 3x3) and F(2x2, 5x5) on the last two axes for stride 1, any dilation, padding and groups;
+// any number of taps along the first of three axes.
 #pragma once
 #include "bias_grad.hpp"
 #include "winograd_conv.hpp"
@@ -8,31 +9,33 @@ namespace fastconv {
 
 template <class T, class Pixel> Image<Pixel> image_of(const Geometry& g, bool output, Pixel* at) {
     const idx* size = output ? g.out : g.size;
-    return {at, size[1], size[2], output ? g.k : g.c, g.channels_last != 0};
+    return {at, size[1], size[2], output ? g.k : g.c, g.channels_last != 0, size[0]};
 }
 
 inline double winograd_flops(const Geometry& g) { return 2.0 * g.n * g.k * g.c_group() * g.taps() * g.out_pixels(); }
 
 template <class T> WinogradFilters<T> winograd_filters(const Geometry& g, bool input_grad, const T* w) {
-    if (input_grad) return {input_grad_filters(g, w), g.groups, g.k_group(), g.c_group(), true};
-    return {forward_filters(g, w), g.groups, g.c_group(), g.k_group(), false};
+    if (input_grad) return {input_grad_filters(g, w), g.groups, g.window[0], g.k_group(), g.c_group(), true};
+    return {forward_filters(g, w), g.groups, g.window[0], g.c_group(), g.k_group(), false};
 }
 
 // Stride 1 makes the input gradient a convolution of dy with the filters turned by 180 degrees.
 template <class T>
 WinogradConv<T> winograd_problem(const Geometry& g, bool input_grad, const T* source, const T* w, T* dest) {
-    const idx taps = g.window[1];
-    idx before[2];
-    for (int a = 0; a < 2; a++)
-        before[a] = input_grad ? g.dilation[a + 1] * (taps - 1) - g.before[a + 1] : g.before[a + 1];
+    idx before[3];
+    for (int a = 0; a < 3; a++)
+        before[a] = input_grad ? g.dilation[a] * (g.window[a] - 1) - g.before[a] : g.before[a];
+    const Image<const T> from = image_of<T>(g, input_grad, source);
     const Image<T> to = image_of<T>(g, !input_grad, dest);
-    return {TileGrid(g.n, to.height, to.width, g.dilation + 1, before, POINTS + 1 - taps),
-            image_of<T>(g, input_grad, source), to, winograd_filters(g, input_grad, w), nullptr, LINEAR};
+    const DepthTaps depth{g.window[0], from.depth, to.depth, g.dilation[0], before[0]};
+    return {TileGrid(g.n, depth, to.height, to.width, g.dilation + 1, before + 1, POINTS + 1 - g.window[1]), from, to,
+            winograd_filters(g, input_grad, w), nullptr, LINEAR};
 }
 
 template <class T> WinogradGrad<T> winograd_grad_problem(const Geometry& g, const T* x, const T* dy, T* dw) {
-    return {&g, TileGrid(g.n, g.out[1], g.out[2], g.dilation + 1, g.before + 1, POINTS + 1 - g.window[1]),
-            image_of<T>(g, false, x), image_of<T>(g, true, dy), dw};
+    const DepthTaps depth{g.window[0], g.size[0], g.out[0], g.dilation[0], g.before[0]};
+    return {&g, TileGrid(g.n, depth, g.out[1], g.out[2], g.dilation + 1, g.before + 1, POINTS + 1 - g.window[1]),
+            image_of<T>(g, false, x), image_of<T>(g, true, dy), dw, 0};
 }
 
 // `ready`: the filters as winograd_prepare made them, or null.
@@ -72,11 +75,12 @@ template <class T> void winograd_input_grad_prepared(const Geometry& g, const T*
 
 template <class T>
 void winograd_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* db, int threads) {
-    const WinogradGrad<T> p = winograd_grad_problem(g, x, dy, dw);
-    if (g.window[1] == 3)
-        WinogradGradRun<T, 3>(p, winograd_flops(g), threads).run();
-    else
-        WinogradGradRun<T, 5>(p, winograd_flops(g), threads).run();
+    WinogradGrad<T> p = winograd_grad_problem(g, x, dy, dw);
+    for (p.tap = 0; p.tap < g.window[0]; p.tap++)
+        if (g.window[1] == 3)
+            WinogradGradRun<T, 3>(p, winograd_flops(g), threads).run();
+        else
+            WinogradGradRun<T, 5>(p, winograd_flops(g), threads).run();
     if (db) bias_grad(g, dy, db, threads);
 }
 

@@ -2,6 +2,8 @@
 //
 //   per product: (tiles, depth) @ (depth, columns) -> (tiles, columns)
 //
+// On volumes the planes that an output plane meets are summed in the transformed domain, like so many more channels.
+//
 // Two ways to share the work. By blocks of tiles, each of which meets all filters, transformed once: a block and
 // what it meets stay in L2. Or, where the transformed filters would be large or the tiles are few, by panels of
 // filters: all threads transform as many tiles as the workspace takes, then each panel is transformed by the one
@@ -48,12 +50,12 @@ template <class T> struct WinogradScratch {
     }
 };
 
-// Transformed tiles: v[product * stride + tile * row + channel].
+// Transformed tiles: v[product * stride + tile * row + tap of the depth * tap + channel].
 struct TransformedTiles {
-    idx tiles, row, stride;
-    template <class T> static TransformedTiles of(idx tiles, idx depth) {
-        const idx row = padded_row<T>(depth);
-        return {tiles, row, odd_lines<T>(tiles * row)};
+    idx tiles, tap, row, stride;
+    template <class T> static TransformedTiles of(idx tiles, idx taps, idx depth) {
+        const idx tap = ceil_div<idx>(depth, LANES<T>) * LANES<T>, row = padded_row<T>(taps * tap);
+        return {tiles, tap, row, odd_lines<T>(tiles * row)};
     }
     idx elements() const { return PRODUCTS * stride; }
 };
@@ -87,7 +89,7 @@ private:
     };
 
     Blocking blocking() const {
-        const idx tile_bytes = PRODUCTS * padded_row<T>(f.depth) * sizeof(T), wanted = threads == 1 ? 1 : 3 * threads;
+        const idx tile_bytes = TransformedTiles::of<T>(1, f.depth_taps, f.depth).elements() * sizeof(T), wanted = threads == 1 ? 1 : 3 * threads;
         const idx most = std::max<idx>(MR, WINOGRAD_V_BYTES / tile_bytes / MR * MR);
         const idx block = std::min({most, WINOGRAD_SUB_BLOCK, std::max<idx>(2 * MR, ceil_div(tiles * f.groups, wanted))});
         const idx blocks = ceil_div(tiles, block);
@@ -98,7 +100,7 @@ private:
 
     void by_blocks(idx block) {
         const idx blocks = ceil_div(tiles, block);
-        const auto v = TransformedTiles::of<T>(block, f.depth);
+        const auto v = TransformedTiles::of<T>(block, f.depth_taps, f.depth);
         Workspace filters(ready ? 0 : layout.elements() * sizeof(T), 1);
         if (!ready) {
             transform_all_filters<T, TAPS>(f, layout, (T*)filters.of(0), threads);
@@ -110,7 +112,9 @@ private:
             const idx group = job / blocks, first = job % blocks * block;
             const idx count = std::min(block, tiles - first);
             tile_runs(p.grid, first, count, INPUT_RUN, s.runs);
-            transform_tiles(p.grid, s.runs, p.source, group * f.depth, f.depth, s.slab, s.tiles, v.stride, v.row);
+            for (idx tap = 0; tap < f.depth_taps; tap++)
+                transform_tiles(p.grid, s.runs, p.source, tap, group * f.depth, f.depth, s.slab, s.tiles + tap * v.tap,
+                                v.stride, v.row);
             for (idx panel = 0; panel < layout.panels.count; panel++)
                 multiply(v, s.tiles, first, count, group, panel, ready + layout.offset(group, panel), s);
         });
@@ -121,7 +125,7 @@ private:
     }
 
     void by_panels(idx block) {
-        const auto v = TransformedTiles::of<T>(block, f.depth);
+        const auto v = TransformedTiles::of<T>(block, f.depth_taps, f.depth);
         Workspace shared(v.elements() * sizeof(T), 1), workspace(panels_scratch(block), threads);
         for (idx group = 0; group < f.groups; group++)
             for (idx first = 0; first < tiles; first += block) {
@@ -134,12 +138,13 @@ private:
     void transform_block(const TransformedTiles& v, T* to, idx first, idx count, idx group, Workspace& workspace) {
         constexpr int L = LANES<T>;
         const idx vectors = ceil_div<idx>(f.depth, L), pieces = ceil_div(count, WINOGRAD_SUB_BLOCK);
-        parallel_for(vectors * pieces, threads, [&](idx job, int thread) {
+        parallel_for(f.depth_taps * vectors * pieces, threads, [&](idx job, int thread) {
             WinogradScratch<T> s(workspace.of(thread), TAPS, v.tiles, 0);
-            const idx c = job % vectors * L, tile = job / vectors * WINOGRAD_SUB_BLOCK;
+            const idx c = job % vectors * L, tap = job / vectors % f.depth_taps;
+            const idx tile = job / vectors / f.depth_taps * WINOGRAD_SUB_BLOCK;
             tile_runs(p.grid, first + tile, std::min(WINOGRAD_SUB_BLOCK, count - tile), INPUT_RUN, s.runs);
-            transform_tiles(p.grid, s.runs, p.source, group * f.depth + c, std::min<idx>(L, f.depth - c), s.slab,
-                            to + tile * v.row + c, v.stride, v.row);
+            transform_tiles(p.grid, s.runs, p.source, tap, group * f.depth + c, std::min<idx>(L, f.depth - c), s.slab,
+                            to + tile * v.row + tap * v.tap + c, v.stride, v.row);
         });
     }
 
@@ -167,26 +172,34 @@ private:
         for (idx tile = 0; tile < count; tile += WINOGRAD_SUB_BLOCK) {
             const idx block = std::min(WINOGRAD_SUB_BLOCK, count - tile), sums = odd_lines<T>(block * ld);
             for (int product = 0; product < PRODUCTS; product++)
-                for (idx d = 0; d < f.depth; d += WINOGRAD_KC)
-                    multiply_panel<T>(block, {from + product * v.stride + tile * v.row + d, v.row, 1},
-                                      u + product * stride + d * ld, std::min(WINOGRAD_KC, f.depth - d), width,
-                                      s.sums + product * sums, ld, d > 0);
+                multiply_depth(block, {from + product * v.stride + tile * v.row, v.row, 1}, v.tap, u + product * stride, width,
+                               s.sums + product * sums);
             finish_tiles(first + tile, block, sums, group, panel, s);
         }
     }
 
-    // The same with filters that are transformed here.
+    // Channels without gaps between the taps of the depth are summed in one go.
+    void multiply_depth(idx rows, Factor<T> a, idx tap, const T* u, int width, T* sums) {
+        const idx ld = width * LANES<T>, taps = tap == f.depth ? 1 : f.depth_taps, length = f.depth_taps * f.depth / taps;
+        for (idx t = 0; t < taps; t++)
+            for (idx d = 0; d < length; d += WINOGRAD_KC)
+                multiply_panel<T>(rows, {a.at + t * tap + d, a.row, 1}, u + (t * length + d) * ld,
+                                  std::min(WINOGRAD_KC, length - d), width, sums, ld, t + d > 0);
+    }
+
+    // The same as multiply, with filters that are transformed here.
     void multiply_chunks(const TransformedTiles& v, const T* from, idx first, idx count, idx group, idx panel,
                          WinogradScratch<T>& s) {
         const int width = layout.panels.width(panel);
         const idx ld = width * LANES<T>, sums = odd_lines<T>(count * ld), stride = odd_lines<T>(WINOGRAD_DEPTH * ld);
-        for (idx d = 0; d < f.depth; d += WINOGRAD_DEPTH) {
-            const idx depths = std::min(WINOGRAD_DEPTH, f.depth - d);
-            transform_filters<T, TAPS>(f, layout.panels, group, panel, d, depths, s.taps, s.chunk, stride);
-            for (int product = 0; product < PRODUCTS; product++)
-                multiply_panel<T>(count, {from + product * v.stride + d, v.row, 1}, s.chunk + product * stride, depths, width,
-                                  s.sums + product * sums, ld, d > 0);
-        }
+        for (idx tap = 0; tap < f.depth_taps; tap++)
+            for (idx d = 0; d < f.depth; d += WINOGRAD_DEPTH) {
+                const idx depths = std::min(WINOGRAD_DEPTH, f.depth - d);
+                transform_filters<T, TAPS>(f, layout.panels, group, panel, tap, d, depths, s.taps, s.chunk, stride);
+                for (int product = 0; product < PRODUCTS; product++)
+                    multiply_panel<T>(count, {from + product * v.stride + tap * v.tap + d, v.row, 1},
+                                      s.chunk + product * stride, depths, width, s.sums + product * sums, ld, tap + d > 0);
+            }
         finish_tiles(first, count, sums, group, panel, s);
     }
 

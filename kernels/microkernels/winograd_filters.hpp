@@ -1,4 +1,4 @@
-// Winograd's transformed filters: per group and column panel, [product][depth][column].
+// Winograd's transformed filters: per group and column panel, [product][tap of the depth][channel][column].
 #pragma once
 #include "filters.hpp"
 #include "winograd_products.hpp"
@@ -11,7 +11,7 @@ constexpr idx FILTER_CHUNK = 32;  // depths whose taps are gathered at a time: 9
 // Filters as one of the two passes meets them.
 template <class T> struct WinogradFilters {
     Filters<T> at;
-    idx groups, depth, columns;  // the latter two per group
+    idx groups, depth_taps, depth, columns;  // the latter two, channels read and written, per group
     bool flipped;                // the input gradient meets the taps in reverse
 };
 
@@ -19,8 +19,9 @@ template <class T> struct WinogradFilters {
 // a single vector: the tile needs two for its peak.
 template <class T> struct FilterPanels {
     Panels<T> panels;
-    idx groups, depth;
-    explicit FilterPanels(const WinogradFilters<T>& f) : panels(f.columns), groups(f.groups), depth(f.depth) {
+    idx groups, depth;  // of all taps of the depth
+    explicit FilterPanels(const WinogradFilters<T>& f)
+        : panels(f.columns), groups(f.groups), depth(f.depth_taps * f.depth) {
         if (panels.count % 2 && 2 * (panels.count + 1) <= panels.vectors) panels.count++;
     }
     idx product(int width) const { return odd_lines<T>(depth * width * LANES<T>); }  // elements from one to the next
@@ -29,16 +30,19 @@ template <class T> struct FilterPanels {
     idx offset(idx group, idx n) const { return (group * panels.count + n) * panel(); }
 };
 
-// Depths [first, first + depths) of a panel, gathered tap by tap and transformed: u[product * stride + d * ld + column].
+// Channels [first, first + depths) of a panel at a tap of the depth, gathered tap by tap and transformed:
+// u[product * stride + d * ld + column].
 template <class T, int TAPS>
-void transform_filters(const WinogradFilters<T>& f, const Panels<T>& panels, idx group, idx panel, idx first, idx depths,
-                       T* taps, T* u, idx stride) {
+void transform_filters(const WinogradFilters<T>& f, const Panels<T>& panels, idx group, idx panel, idx tap, idx first,
+                       idx depths, T* taps, T* u, idx stride) {
     constexpr int L = LANES<T>, TT = TAPS * TAPS;
     const int width = panels.width(panel);
     const idx ld = width * L, step = f.flipped ? -ld : ld;
+    Filters<T> plane = f.at;
+    plane.at += (f.flipped ? f.depth_taps - 1 - tap : tap) * TT * plane.tap_stride;
     for (idx at = 0; at < depths; at += FILTER_CHUNK) {
         const idx chunk = std::min(FILTER_CHUNK, depths - at);
-        pack_filter_taps(f.at, TT, group, first + at, chunk, panels.first(panel), panels.filled(panel), taps, ld);
+        pack_filter_taps(plane, TT, group, first + at, chunk, panels.first(panel), panels.filled(panel), taps, ld);
         for (idx d = 0; d < chunk; d++)
             for (int j = 0; j < width; j++)
                 filter_transform_2d<T, TAPS>(taps + (d * TT + (f.flipped ? TT - 1 : 0)) * ld + j * L, TAPS * step, step,
@@ -51,17 +55,19 @@ template <class T> constexpr idx taps_elements(idx taps) { return taps * taps * 
 // All of them, into layout.elements().
 template <class T, int TAPS>
 void transform_all_filters(const WinogradFilters<T>& f, const FilterPanels<T>& layout, T* u, int threads) {
-    const idx chunks = ceil_div(f.depth, FILTER_CHUNK), jobs = f.groups * layout.panels.count * chunks;
+    const idx chunks = ceil_div(f.depth, FILTER_CHUNK), jobs = f.groups * layout.panels.count * f.depth_taps * chunks;
     // about 100 cycles for a vector of filters, as long as 6000 flops take
-    threads = useful_threads(threads, jobs, 6e3 * f.groups * f.depth * layout.panels.vectors);
+    threads = useful_threads(threads, jobs, 6e3 * f.groups * layout.depth * layout.panels.vectors);
     Workspace workspace(padded_bytes<T>(taps_elements<T>(TAPS)), threads);
     parallel_for(jobs, threads, [&](idx job, int thread) {
-        const idx d = job % chunks * FILTER_CHUNK, panel = job / chunks % layout.panels.count;
-        const idx group = job / chunks / layout.panels.count;
+        const idx d = job % chunks * FILTER_CHUNK, tap = job / chunks % f.depth_taps;
+        const idx panel = job / chunks / f.depth_taps % layout.panels.count;
+        const idx group = job / chunks / f.depth_taps / layout.panels.count;
         const int width = layout.panels.width(panel);
-        transform_filters<T, TAPS>(f, layout.panels, group, panel, d, std::min(FILTER_CHUNK, f.depth - d),
+        transform_filters<T, TAPS>(f, layout.panels, group, panel, tap, d, std::min(FILTER_CHUNK, f.depth - d),
                                    (T*)workspace.of(thread),
-                                   u + layout.offset(group, panel) + d * width * LANES<T>, layout.product(width));
+                                   u + layout.offset(group, panel) + (tap * f.depth + d) * width * LANES<T>,
+                                   layout.product(width));
     });
 }
 

@@ -23,6 +23,7 @@ template <class T> struct WinogradGrad {
     TileGrid grid;
     Image<const T> x, dy;
     T* dw;
+    idx tap;  // of the depth: each has sums of its own
 };
 
 // Channels of x and columns of dy whose products are summed together.
@@ -120,12 +121,17 @@ void finish_grad(const WinogradGrad<T>& p, const GradPart& part, const T* sums, 
         for (int j = 0; j < part.width; j++)
             output_transform_2d<T, TAPS>(sums + c * ld + j * L, GRAD_STRIDE<T>, taps + c * TT * ld + j * L, TAPS * ld, ld,
                                          Vec<T>{});
+    const idx depth_taps = p.g->window[0];
     if (p.g->channels_last)
         for (idx c = 0; c < part.channels; c++)
             for (idx tap = 0; tap < TT; tap++)
-                copy_run(p.dw + (tap * cg + c0 + c) * p.g->k + part.k, taps + (c * TT + tap) * ld, part.filled);
-    else
+                copy_run(p.dw + ((p.tap * TT + tap) * cg + c0 + c) * p.g->k + part.k, taps + (c * TT + tap) * ld, part.filled);
+    else if (depth_taps == 1)
         transpose(taps, ld, part.channels * TT, part.filled, p.dw + (part.k * cg + c0) * TT, cg * TT);
+    else
+        for (idx c = 0; c < part.channels; c++)
+            transpose(taps + c * TT * ld, ld, TT, part.filled, p.dw + ((part.k * cg + c0 + c) * depth_taps + p.tap) * TT,
+                      cg * depth_taps * TT);
 }
 
 template <class T, int TAPS> class WinogradGradRun {
@@ -187,7 +193,7 @@ private:
         for (idx at = first; at < last; at += v.tiles) {
             const idx count = std::min(v.tiles, last - at);
             tile_runs(p.grid, at, count, INPUT_RUN, s.runs);
-            transform_tiles(p.grid, s.runs, p.x, v.chunk.c, v.chunk.channels, s.slab, v.x, v.x_stride, v.row);
+            transform_tiles(p.grid, s.runs, p.x, p.tap, v.chunk.c, v.chunk.channels, s.slab, v.x, v.x_stride, v.row);
             for (const GradPart& part : parts)
                 if (part.c == v.chunk.c)
                     transform_dy<T, OUT>(p.grid, s.runs, p.dy, part.k, part.filled, part.width, s.slab, v.panel(part.panel),
@@ -251,7 +257,7 @@ private:
                                      v.panel(n) + tile * width * L, v.dy_stride);
             } else {
                 const idx c = (n - panels.count) * L;
-                transform_tiles(p.grid, s.runs, p.x, v.chunk.c + c, std::min<idx>(L, v.chunk.channels - c), s.slab,
+                transform_tiles(p.grid, s.runs, p.x, p.tap, v.chunk.c + c, std::min<idx>(L, v.chunk.channels - c), s.slab,
                                 v.x + tile * v.row + c, v.x_stride, v.row);
             }
         });

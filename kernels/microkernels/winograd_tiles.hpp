@@ -11,13 +11,26 @@ namespace fastconv {
 
 constexpr int PRODUCTS = POINTS * POINTS;
 
+// Volumes: each of the `out` planes meets `taps` planes of the source, whose products are summed like channels.
+struct DepthTaps {
+    idx taps, size, out, step, before;
+    // The source's plane at a tap of output plane `image`, counted over all images; -1 outside.
+    idx plane(idx image, idx tap) const {
+        if (taps == 1 && size == 1 && out == 1) return image;
+        const idx d = image % out + tap * step - before;
+        return d < 0 || d >= size ? -1 : image / out * size + d;
+    }
+};
+
 struct TileGrid {
-    idx images, step[2], rows, columns, out;  // out x out outputs a tile
+    DepthTaps depth;
+    idx images, step[2], rows, columns, out;  // images: all output planes; out x out outputs a tile
     idx before[2];
 
-    TileGrid(idx images, idx height, idx width, const idx* dilation, const idx* before, idx out)
-        : images(images), step{dilation[0], dilation[1]}, rows(ceil_div(ceil_div(height, dilation[0]), out)),
-          columns(ceil_div(ceil_div(width, dilation[1]), out)), out(out), before{before[0], before[1]} {}
+    TileGrid(idx images, const DepthTaps& depth, idx height, idx width, const idx* dilation, const idx* before, idx out)
+        : depth(depth), images(images * depth.out), step{dilation[0], dilation[1]},
+          rows(ceil_div(ceil_div(height, dilation[0]), out)), columns(ceil_div(ceil_div(width, dilation[1]), out)), out(out),
+          before{before[0], before[1]} {}
     idx tiles() const { return images * step[0] * step[1] * rows * columns; }
 };
 
@@ -43,9 +56,11 @@ inline void tile_runs(const TileGrid& grid, idx first, idx count, idx longest, s
     }
 }
 
-// The input pixels that a run of tiles reads: 6 rows, neighbouring tiles overlapping by taps - 1.
-inline Window input_window(const TileGrid& grid, const TileRun& run, idx c, idx lanes) {
-    return {run.image, run.h - grid.before[0], run.w - grid.before[1], grid.step[0], grid.step[1], POINTS,
+// The input pixels that a run of tiles reads at a tap of the depth: 6 rows, neighbouring tiles overlapping by
+// taps - 1. A plane outside is taken for rows below an image.
+inline Window input_window(const TileGrid& grid, const TileRun& run, idx tap, idx height, idx c, idx lanes) {
+    const idx plane = grid.depth.plane(run.image, tap);
+    return {plane, plane < 0 ? height : run.h - grid.before[0], run.w - grid.before[1], grid.step[0], grid.step[1], POINTS,
             grid.out * (run.count - 1) + POINTS, c, lanes};
 }
 
@@ -89,13 +104,14 @@ private:
     }
 };
 
-// Channels [c, c + channels) of the runs' input, transformed: v[product * stride + tile * row + channel].
+// Channels [c, c + channels) of the runs' input at a tap of the depth, transformed:
+// v[product * stride + tile * row + channel].
 template <class T>
-void transform_tiles(const TileGrid& grid, const std::vector<TileRun>& runs, const Image<const T>& x, idx c, idx channels,
-                     T* slab, T* v, idx stride, idx row) {
+void transform_tiles(const TileGrid& grid, const std::vector<TileRun>& runs, const Image<const T>& x, idx tap, idx c,
+                     idx channels, T* slab, T* v, idx stride, idx row) {
     constexpr int L = LANES<T>;
     const auto window_of = [&](const TileRun& run, idx lane) {
-        return input_window(grid, run, c + lane, std::min<idx>(L, channels - lane));
+        return input_window(grid, run, tap, x.height, c + lane, std::min<idx>(L, channels - lane));
     };
     for (size_t n = 0; n < runs.size(); n++)
         for (idx lane = 0; lane < channels; lane += L) {
