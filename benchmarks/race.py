@@ -89,6 +89,12 @@ class Race:
         return self.peers / self.ours if self.ours and self.peers else None
 
     @property
+    def torch_ratio(self) -> float | None:
+        """PyTorch's better layout over fastconv's."""
+        torch = self.best(lambda label: label.startswith("torch"))
+        return torch / self.ours if torch and self.ours else None
+
+    @property
     def nchw_ratio(self) -> float | None:
         """PyTorch's NCHW time over fastconv's."""
         ours = self.best(lambda label: label.startswith("fastconv NCHW"))

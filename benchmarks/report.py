@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from problems import PROBLEMS
 from race import Race, geometric_mean
 
 CONV_COLUMNS = ("fastconv NCHW", "fastconv NHWC", "torch NCHW", "torch NHWC", "onnxruntime NCHW")
@@ -89,31 +90,28 @@ def threads(options: dict[str, Any]) -> str:
 
 
 def summary(races: Sequence[Race]) -> Iterator[str]:
-    """Per pass: the geometric mean of best peer over best fastconv, and how many are below 1."""
+    """Per function and pass: geometric means of peers' times over fastconv's, and how many are below 1."""
+    chosen = [r for r in races if r.section == "conv" and r.ratio]
+    several = len({PROBLEMS[r.name].op for r in chosen}) > 1
     rows = []
-    for pass_name in dict.fromkeys(r.pass_name for r in races if r.section == "conv"):
-        chosen = [r for r in races if r.section == "conv" and r.pass_name == pass_name]
-        best = [r.ratio for r in chosen if r.ratio]
-        nchw = [r.nchw_ratio for r in chosen if r.nchw_ratio]
-        if best:
-            rows.append(
-                [pass_name.replace("_", " "), len(best), *mean_and_below(best), *mean_and_below(nchw)]
-            )
+    for op, pass_name in dict.fromkeys((PROBLEMS[r.name].op, r.pass_name) for r in chosen):
+        of_pass = [r for r in chosen if (PROBLEMS[r.name].op, r.pass_name) == (op, pass_name)]
+        columns = [[getattr(r, ratio) for r in of_pass] for ratio in ("ratio", "torch_ratio", "nchw_ratio")]
+        cells = [cell for ratios in columns for cell in mean_and_below([r for r in ratios if r])]
+        rows.append([f"{op} " * several + pass_name.replace("_", " "), len(of_pass), *cells])
     if rows:
-        yield from table(
-            [
-                "pass",
-                "problems",
-                "best peer / fastconv",
-                "below 1",
-                "PyTorch NCHW / fastconv NCHW",
-                "below 1",
-            ],
-            rows,
+        peers = (
+            "best peer / fastconv",
+            "PyTorch's better layout / fastconv's",
+            "PyTorch NCHW / fastconv NCHW",
         )
+        heads = [head for peer in peers for head in (peer, "below 1")]
+        yield from table(["pass", "problems", *heads], rows)
 
 
 def mean_and_below(ratios: Sequence[float]) -> list[Any]:
+    if not ratios:
+        return ["", ""]
     return [f"{geometric_mean(ratios):.2f}", sum(ratio < 1 for ratio in ratios)]
 
 

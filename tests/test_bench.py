@@ -193,16 +193,35 @@ def test_side_by_side_runs_and_checks_every_section(result):
 
 def test_report_renders_and_fills_the_readme_block(result, tmp_path):
     file, readme = tmp_path / "result.json", tmp_path / "README.md"
-    race = {"section": "conv", "name": "p", "pass_name": "forward", "flops": 1, "errors": {}, "refused": {}}
     seconds = {"fastconv NCHW": 2e-3, "fastconv NHWC": 1e-3, "torch NCHW": 3e-3, "torch NHWC": 4e-3}
-    file.write_text(json.dumps(result | {"races": [race | {"seconds": seconds}]}))
+    file.write_text(json.dumps(result | {"races": [race("digits_c1", seconds)]}))
     readme.write_text("before\n<!-- speed:begin -->\nold\n<!-- speed:end -->\nafter\n")
     outputs = ["--readme", readme, "--plot", tmp_path / "chart.png", "--markdown", tmp_path / "full.md"]
     subprocess.run([sys.executable, BENCHMARKS / "report.py", file, *outputs], check=True)
     text = readme.read_text()
     assert text.startswith("before\n<!-- speed:begin -->\n") and text.endswith("<!-- speed:end -->\nafter\n")
     assert "old" not in text
-    assert "| p | 2 | 1 | 3 | 4 | 3.00 | 1.50 |" in (tmp_path / "full.md").read_text()
-    assert "| p | 1 / 3 = 3.00 |" in text
-    assert "| forward | 1 | 3.00 | 0 | 1.50 | 0 |" in text
+    assert "| digits_c1 | 2 | 1 | 3 | 4 | 3.00 | 1.50 |" in (tmp_path / "full.md").read_text()
+    assert "| digits_c1 | 1 / 3 = 3.00 |" in text
+    assert "| forward | 1 | 3.00 | 0 | 3.00 | 0 | 1.50 | 0 |" in text
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_summary_of_several_functions_has_a_row_for_each(result, tmp_path):
+    seconds = {"fastconv NCHW": 4e-3, "torch NCHW": 8e-3, "onnxruntime NCHW": 1e-3}
+    races = [
+        race("kws_s2", seconds),
+        race("m5_c1", seconds | {"torch NCHW": 2e-3}),
+        race("dcgan_g1", seconds),
+    ]
+    file = tmp_path / "result.json"
+    file.write_text(json.dumps(result | {"races": races}))
+    script = [sys.executable, BENCHMARKS / "report.py", file]
+    text = subprocess.run(script, check=True, capture_output=True, text=True).stdout
+    assert "| conv1d forward | 2 | 0.25 | 2 | 1.00 | 1 | 1.00 | 1 |" in text
+    assert "| conv_transpose2d forward | 1 | 0.25 | 1 | 2.00 | 0 | 2.00 | 0 |" in text
+
+
+def race(name, seconds):
+    given = {"section": "conv", "pass_name": "forward", "flops": 1, "errors": {}, "refused": {}}
+    return {"name": name, "seconds": seconds, **given}
