@@ -68,7 +68,29 @@ private:
     }
 };
 
-// How positions of a column (a phase, or a tap) read a row of the source, its phases one after the other: position i
+// The source's columns that the volume of a band starting at position `first` of the columns reads.
+struct ColumnWindow {
+    idx begin, end, pitch;  // pitch: elements of a phase, at the most
+    ColumnWindow(const ShiftedVolume& s, idx first) {
+        const Axis& W = s.view->axis[2];
+        begin = std::max<idx>(0, at(s, first, 0)) / W.step * W.step;
+        end = std::max(begin, std::min(W.size, at(s, first, s.columns - 1) + (s.extent[2] - 1) * W.step + 1));
+        pitch = ceil_div(end - begin, W.step);
+    }
+    idx width() const { return end - begin; }
+    // The source's column that position 0 of column i of the volume reads.
+    static idx at(const ShiftedVolume& s, idx first, idx i) {
+        const Axis& W = s.view->axis[2];
+        if (s.columns == 0) return 0;
+        return s.flat ? first * W.step + W.offset[i] : (first + s.low[2]) * W.step + i;
+    }
+    static idx longest(const ShiftedVolume& s) {
+        const idx read = s.columns ? at(s, 0, s.columns - 1) - at(s, 0, 0) + s.extent[2] * s.view->axis[2].step : 0;
+        return std::min(s.view->axis[2].size, read);
+    }
+};
+
+// How positions of a column (a phase, or a tap) read a row of the window, its phases one after the other: position i
 // reads element from + i where lo <= i < hi, and is zero elsewhere.
 struct ColumnRun {
     idx from, lo, hi;
@@ -76,11 +98,12 @@ struct ColumnRun {
 
 inline void column_runs(const ShiftedVolume& s, idx band, ColumnRun* runs) {
     const Axis& W = s.view->axis[2];
-    const idx first = s.band_axis == 2 ? band : 0, pitch = ceil_div(W.size, W.step);
+    const idx first = s.band_axis == 2 ? band : 0;
+    const ColumnWindow window(s, first);
     for (idx i = 0; i < s.columns; i++) {
-        const idx at = s.flat ? first * W.step + W.offset[i] : (first + s.low[2]) * W.step + i;
-        const idx whole = ShiftedVolume::floor_div(at, W.step);
-        runs[i].from = (at - whole * W.step) * pitch + whole;
+        const idx at = ColumnWindow::at(s, first, i);
+        const idx whole = ShiftedVolume::floor_div(at - window.begin, W.step);
+        runs[i].from = (at - window.begin - whole * W.step) * window.pitch + whole;
         valid_range(at, W.step, W.size, s.extent[2], &runs[i].lo, &runs[i].hi);
     }
 }
@@ -119,26 +142,27 @@ void fill_columns(const ShiftedVolume& s, const VolumeSlab& slab, const ColumnRu
 
 // Elements that filling from planes or pixels stages.
 template <class T> idx staged_size(const ShiftedVolume& s, bool planes) {
-    const Axis& W = s.view->axis[2];
-    return s.extent[1] * (planes ? W.step > 1 ? ceil_div(W.size, W.step) * W.step : 0 : LANES<T> * W.size);
+    const idx step = s.view->axis[2].step, width = ceil_div(ColumnWindow::longest(s), step) * step;
+    return s.extent[1] * (planes ? step > 1 ? width : 0 : LANES<T> * width);
 }
 
 // `count` planes (D, H, W), `channel` elements apart, -> their volumes. Phases of the columns are split in `staged`.
 template <class T>
 void fill_from_planes(const ShiftedVolume& s, idx band, const ColumnRun* runs, const T* plane, idx channel, idx count,
                       T* volume, T* staged) {
-    const idx width = s.view->axis[2].size, step = s.view->axis[2].step, pitch = ceil_div(width, step);
+    const idx width = s.view->axis[2].size, step = s.view->axis[2].step;
+    const ColumnWindow window(s, s.band_axis == 2 ? band : 0);
     for (idx c = 0; c < count; c++, plane += channel, volume += s.size)
         volume_slabs(s, band, [&](const VolumeSlab& slab) {
-            const T* from = plane + slab.row * width;
+            const T* from = plane + slab.row * width + window.begin;
             // the next plane is too far away for the hardware's prefetchers
             if (step == 1)
                 return fill_columns(s, slab, runs, from, slab.step * width, volume + slab.at, c + 1 < count ? channel : 0);
             T* to = staged;
-            for (idx h = slab.lo; h < slab.hi; h++, from += slab.step * width, to += step * pitch)
-                for (idx phase = 0; phase < step && phase < width; phase++)
-                    copy_strided(to + phase * pitch, from + phase, (width - phase - 1) / step + 1, step);
-            fill_columns<T>(s, slab, runs, staged, step * pitch, volume + slab.at, 0);
+            for (idx h = slab.lo; h < slab.hi; h++, from += slab.step * width, to += step * window.pitch)
+                for (idx phase = 0; phase < step && phase < window.width(); phase++)
+                    copy_strided(to + phase * window.pitch, from + phase, (window.width() - phase - 1) / step + 1, step);
+            fill_columns<T>(s, slab, runs, staged, step * window.pitch, volume + slab.at, 0);
         });
 }
 
@@ -147,15 +171,19 @@ template <class T>
 void fill_from_pixels(const ShiftedVolume& s, idx band, const ColumnRun* runs, const T* image, idx pixel, idx count,
                       T* volume, T* staged) {
     constexpr int L = LANES<T>;
-    const idx width = s.view->axis[2].size;
+    const idx all = s.view->axis[2].size;
+    const ColumnWindow window(s, s.band_axis == 2 ? band : 0);
+    const idx width = window.width(), joined = width == all;  // rows of pixels follow each other
     for (idx c = 0; c < count; c += L, volume += L * s.size) {
         const idx lanes = std::min<idx>(L, count - c);
         volume_slabs(s, band, [&](const VolumeSlab& slab) {
-            const idx pixels = (slab.hi - slab.lo) * width;
-            const T* from = image + slab.row * width * pixel + c;
-            for (idx q = 0; q < pixels; q += L, from += L * pixel) {
-                for (idx i = 0; i < L; i++) __builtin_prefetch(from + (3 * L + i) * pixel);
-                transpose(from, pixel, std::min<idx>(L, pixels - q), lanes, staged + q, pixels);
+            const idx rows = slab.hi - slab.lo, pixels = rows * width, run = joined ? pixels : width;
+            for (idx h = 0; h < (joined ? 1 : rows); h++) {
+                const T* from = image + ((slab.row + h) * all + window.begin) * pixel + c;
+                for (idx q = 0; q < run; q += L, from += L * pixel) {
+                    for (idx i = 0; i < L; i++) __builtin_prefetch(from + (3 * L + i) * pixel);
+                    transpose(from, pixel, std::min<idx>(L, run - q), lanes, staged + h * width + q, pixels);
+                }
             }
             for (idx i = 0; i < lanes; i++)
                 fill_columns<T>(s, slab, runs, staged + i * pixels, width, volume + i * s.size + slab.at, 0);
