@@ -48,9 +48,12 @@ constexpr idx SHIFTED_ROWS = 64;
 template <class T> bool few_channels(const Geometry& g) { return g.c_group() < LANES<T>; }
 
 // Channels-first pays for it with a transpose of the output, little beside a depth of 256 (docs/performance.md).
-template <class T> bool padded_pays(const Geometry& g) {
+// Taps far apart would have bands larger than their pixels' columns of im2col.
+template <class T> bool padded_pays(const Geometry& g, int threads) {
     const idx depth = g.taps() * g.c_group();
-    if (g.taps() == 1 || depth > PADDED_DEPTH) return false;
+    if (g.taps() == 1 || (depth > PADDED_DEPTH && !few_channels<T>(g))) return false;
+    const PaddedBand band = forward_band<T>(g, threads);
+    if (band.size() > band.pixels() * depth) return false;
     return g.channels_last || (few_channels<T>(g) && depth >= 256 && g.k_group() >= 2 * LANES<T>);
 }
 
@@ -67,7 +70,7 @@ void run_channels_first(const Geometry& g, const std::vector<View>& views, const
 template <class T>
 void blocked_forward(const Geometry& g, const T* x, const T* w, const T* bias, Activation activation, T* y, int threads) {
     std::vector<View> views{forward_view(g)};
-    if (padded_pays<T>(g)) return padded_forward(g, x, w, bias, activation, y, threads);
+    if (padded_pays<T>(g, threads)) return padded_forward(g, x, w, bias, activation, y, threads);
     if (g.channels_last) {
         ChannelsLast<T> p = channels_last_problem(g, false, x, y);
         p.bias = bias, p.activation = activation;
@@ -85,7 +88,8 @@ void blocked_forward(const Geometry& g, const T* x, const T* w, const T* bias, A
 }
 
 template <class T> void blocked_input_grad(const Geometry& g, const T* dy, const T* w, T* dx, int threads) {
-    const idx most = g.channels_last ? LANES<T> : SHIFTED_ROWS;
+    // a whole vector of channels is gathered where its phases would have to be moved apart
+    const idx most = g.channels_last ? LANES<T> - (g.stride[2] > 1) : SHIFTED_ROWS;
     if (g.c_group() <= most && g.taps() > 1) {
         std::vector<T> packed;
         const std::vector<ShiftedView<T>> views = shifted_gradient_views(g, w, packed, threads);

@@ -57,6 +57,12 @@ struct BandJob {
     }
     idx rows(const PaddedBand& b) const { return b.axis == 1 ? length : 1; }
     idx columns(const PaddedBand& b) const { return b.axis == 1 ? b.out[1] : length; }
+    // Planes [lo, hi) of the window's depth that lie inside x.
+    void planes_inside(const Geometry& g, idx* lo, idx* hi) const {
+        const idx first = d * g.stride[0] - g.before[0], last = g.size[0] - first;  // inside: first + plane * dilation
+        *hi = std::max<idx>(0, std::min(g.window[0], ceil_div(last, g.dilation[0])));
+        *lo = first >= 0 ? 0 : std::min(*hi, ceil_div(-first, g.dilation[0]));
+    }
     // Of the first output among all pixels.
     idx pixel(const Geometry& g, const PaddedBand& b) const {
         return (image * g.out[0] + d) * g.out[1] * g.out[2] + first * (b.axis == 1 ? g.out[2] : 1);

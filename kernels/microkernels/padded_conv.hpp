@@ -21,7 +21,7 @@ constexpr int PIXEL_VECTORS = 3, PIXEL_ROWS[PIXEL_VECTORS + 1] = {0, 4, 4, 4};
 #endif
 // The padded band, most of it read once a row of pixels, stays in L2; longer bands copy fewer rows twice.
 constexpr idx BAND_BYTES = 64 << 10;
-// Sums of at most 512 keep rounding small; deeper ones are cut elsewhere.
+// Sums of at most 512 keep rounding small; deeper ones are cut into parts.
 constexpr idx PADDED_DEPTH = 512;
 
 template <class T> struct PixelTile {
@@ -31,6 +31,7 @@ template <class T> struct PixelTile {
     T* y;
     idx ldy;
     int lanes;  // of the last vector that are stored
+    bool add;   // to y, instead of the bias
     Activation activation;
 };
 
@@ -40,7 +41,12 @@ inline __attribute__((always_inline)) void pixel_block(const PixelTile<T>& t, co
     constexpr int L = LANES<T>;
     Vec<T> acc[M][V];
     for (int j = 0; j < V; j++)
-        for (int i = 0; i < M; i++) acc[i][j] = load(t.bias + j * L);
+        for (int i = 0; i < M; i++) {
+            if (!t.add)
+                acc[i][j] = load(t.bias + j * L);
+            else
+                acc[i][j] = load_part(y + i * t.ldy + j * L, j == V - 1 ? t.lanes : L);
+        }
     const T* row[M];
     for (int i = 0; i < M; i++) row[i] = pixel[i];
     const T* b = t.panel;
@@ -74,10 +80,24 @@ template <class T, int V> void pixel_run(const PixelTile<T>& t, const T* const* 
     if (q < count) pixel_rest<T, M, V>(t, pixel + q, t.y + q * t.ldy, count - q);
 }
 
+// A panel of `width` vectors by parts of the depth.
+template <class T, int V> void pixel_parts(PixelTile<T> t, const T* const* pixel, idx count) {
+    const idx parts = std::max<idx>(1, ceil_div(t.depth, PADDED_DEPTH)), depth = t.depth;
+    const idx* offset = t.offset;
+    const T* panel = t.panel;
+    const Activation activation = t.activation;
+    for (idx part = 0; part < parts; part++) {
+        const idx first = depth * part / parts;
+        t.offset = offset + first, t.panel = panel + first * V * LANES<T>, t.depth = depth * (part + 1) / parts - first;
+        t.add = part > 0, t.activation = part == parts - 1 ? activation : LINEAR;
+        pixel_run<T, V>(t, pixel, count);
+    }
+}
+
 template <class T, int V = PIXEL_VECTORS> void pixel_run_of(int width, const PixelTile<T>& t, const T* const* pixel, idx count) {
     if constexpr (V > 1)
         if (width < V) return pixel_run_of<T, V - 1>(width, t, pixel, count);
-    pixel_run<T, V>(t, pixel, count);
+    pixel_parts<T, V>(t, pixel, count);
 }
 
 // The filters of all groups, packed (groups, panels, depth, panel width), and the bias as wide.
@@ -119,6 +139,12 @@ void run_panel(const PaddedBand& band, const BandJob& job, PixelFilters<T>& filt
     const idx column = filters.first(p) * L, width = filters.width(p), filled = std::min(width * L, filters.columns - column);
     const idx count = job.rows(band) * job.columns(band), first = job.pixel(g, band);
     tile.panel = filters.panel(job.group, p);
+    if (g.channels_last) {  // planes outside lie at the ends of the depth
+        idx lo, hi;
+        job.planes_inside(g, &lo, &hi);
+        const idx plane = filters.depth / g.window[0];
+        tile.offset += lo * plane, tile.panel += lo * plane * width * L, tile.depth = (hi - lo) * plane;
+    }
     tile.bias = filters.bias.data() + job.group * filters.vectors * L + column;
     if (g.channels_last) {
         tile.y = y + first * g.k + job.group * filters.columns + column, tile.ldy = g.k;
@@ -135,16 +161,21 @@ void run_panel(const PaddedBand& band, const BandJob& job, PixelFilters<T>& filt
     }
 }
 
-template <class T>
-void padded_forward(const Geometry& g, const T* x, const T* w, const T* bias, Activation activation, T* y, int threads) {
+// The bands that padded_forward works on.
+template <class T> PaddedBand forward_band(const Geometry& g, int threads) {
     const PaddedBand one(g, 1), two(g, 2);
     const idx each = std::max<idx>(1, two.size() - one.size()), all = g.out[one.axis];
     idx length = std::min(all, std::max<idx>(1, ((idx)(BAND_BYTES / sizeof(T)) - one.size()) / each + 1));
     while (length > 1 && g.n * g.groups * g.out[0] * ceil_div(all, length) < 3 * threads) length = ceil_div<idx>(length, 2);
-    const PaddedBand band(g, ceil_div(all, ceil_div(all, length)));
+    return PaddedBand(g, ceil_div(all, ceil_div(all, length)));
+}
+
+template <class T>
+void padded_forward(const Geometry& g, const T* x, const T* w, const T* bias, Activation activation, T* y, int threads) {
+    const PaddedBand band = forward_band<T>(g, threads);
     const std::vector<idx> offsets = band.offsets();
     PixelFilters<T> filters(g, w, bias);
-    const PixelTile<T> tile{offsets.data(), filters.depth, nullptr, nullptr, nullptr, 0, 0, activation};
+    const PixelTile<T> tile{offsets.data(), filters.depth, nullptr, nullptr, nullptr, 0, 0, false, activation};
     const idx jobs = BandJob::count(g, band), lines = g.channels_last ? 0 : MOVED_PIXELS<T> * PIXEL_VECTORS * LANES<T>;
     threads = useful_threads(threads, jobs, flops_of(g));
     Workspace workspace(padded_bytes<T>(band.size()) + padded_bytes<T>(lines) + padded_bytes<T*>(band.pixels()), threads);
