@@ -171,6 +171,15 @@ LARGE = {
     "groups": dict(c=96, k=64, size=(27, 29), window=(3, 3), n=2, groups=4),
     "long": dict(c=40, k=72, size=(5000,), window=(9,), n=1, stride=3),
     "volume": dict(c=24, k=40, size=(9, 17, 19), window=(3, 3, 3), n=2),
+    "volume of many": dict(c=180, k=200, size=(3, 6, 7), window=(3, 3, 3), n=1),
+    "planes far apart": dict(
+        **dict(c=32, k=70, size=(6, 14, 15), window=(2, 3, 3), n=2),
+        **dict(padding=((3, 0), (1, 1), (0, 2)), dilation=(2, 1, 3)),
+    ),
+    "7x7x7/2 of 3": dict(c=3, k=70, size=(8, 21, 23), window=(7, 7, 7), n=2, stride=2),
+    "taps far apart": dict(c=20, k=33, size=(1900,), window=(2,), n=2, dilation=600, padding=0),
+    "small maps": dict(c=33, k=97, size=(4, 5), window=(5, 5), n=9, stride=2),
+    "smallest maps": dict(c=50, k=40, size=(4, 4), window=(4, 4), n=17, padding=0),
     "few pixels": dict(c=33, k=97, size=(4, 3), window=(4, 4), n=3, padding=((4, 2), (3, 4)), stride=2),
     "few jobs": dict(c=64, k=3, size=(3, 50), window=(3, 3), n=1),
 }

@@ -46,17 +46,19 @@ struct GatherBlock {
 template <class T> struct GatherView {
     const View* view;
     PackedFilters<T> filters;
-    bool border;  // some position lacks a tap
+    bool border, mostly;  // some position lacks a tap, more than half of them do
     std::vector<GatherBlock> blocks;
 
     // `source` tells the distances in memory, which every box must share.
     GatherView(const View& v, PackedFilters<T> packed, const PixelBox<const T>& source)
-        : view(&v), filters(std::move(packed)), border(false) {
+        : view(&v), filters(std::move(packed)) {
+        idx whole = 1;  // positions that have all taps
         for (const Axis& x : v.axis) {
             idx lo, hi;
             x.inside_all(&lo, &hi);
-            border = border || lo > 0 || hi < x.out;
+            whole *= std::max<idx>(0, hi - lo);
         }
+        border = whole < v.positions(), mostly = 2 * whole < v.positions();
         for (const DepthBlock& b : filters.blocks) blocks.push_back(block_of(b, source));
     }
 
@@ -82,13 +84,16 @@ template <class T> struct GatherView {
     }
 };
 
-// How rows of positions are cut into tiles: MR at a time, or row by row where they meet a border and divide well, so
-// that a whole tile lacks the taps above or below the source and need not multiply by zeros.
+// How positions are cut into tiles: MR at a time, or row by row where they meet a border and divide well, so that a
+// whole tile lacks the taps above or below the source and need not multiply by zeros. Small maps of several images
+// are taken position by position, images innermost: then a tile lacks the taps beside the source, too.
 struct Tiling {
+    bool images_inner;
     idx unit, tile;  // blocks of pixels are multiples of `unit`, which tiles of `tile` cover
-    Tiling(bool border, idx width) : unit(MR), tile(MR) {
-        const idx even = ceil_div(width, std::max<idx>(1, ceil_div(width, (idx)MR)));
-        if (border && even >= MR - 2 && width <= GATHER_PIXELS) unit = width, tile = even;
+    template <class T>
+    Tiling(const GatherView<T>& v, idx width, idx images) : images_inner(v.mostly && images >= MR / 2), unit(MR), tile(MR) {
+        const idx line = images_inner ? images : width, even = ceil_div(line, std::max<idx>(1, ceil_div(line, (idx)MR)));
+        if (v.border && even >= MR - 2 && line <= GATHER_PIXELS) unit = line, tile = even;
     }
     idx block() const { return GATHER_PIXELS / unit * unit; }
     int filled(idx q, idx pixels) const { return (int)std::min(std::min(tile, unit - q % unit), pixels - q); }
@@ -101,6 +106,31 @@ template <class T> struct PixelBlock {
     idx at[GATHER_PIXELS + MR][3];
     bool inside[GATHER_PIXELS + MR];
 };
+
+// `count` positions of the box from the first-th on, of `images` images innermost.
+template <class T>
+void locate_in_images(const View& v, const Positions& box, const PixelBox<const T>& source, const PixelBox<T>& dest,
+                      idx images, idx first, idx count, PixelBlock<T>& block) {
+    for (idx q = 0; q < count;) {
+        const idx position = (first + q) / images, row = position / box.size(2);
+        const idx at[3] = {box.lo[0] + row / box.size(1), box.lo[1] + row % box.size(1), box.lo[2] + position % box.size(2)};
+        idx from[3], to[3];
+        bool inside = true;
+        for (int a = 0; a < 3; a++) {
+            const Axis& x = v.axis[a];
+            idx lo, hi;
+            x.inside_all(&lo, &hi);
+            inside = inside && at[a] >= lo && at[a] < hi;
+            from[a] = at[a] * x.step, to[a] = x.first + at[a] * x.stride;
+        }
+        for (idx image = (first + q) % images; image < images && q < count; image++, q++) {
+            block.source[q] = source.at + source.pixel(image, from[0], from[1], from[2]) * source.channels;
+            block.dest[q] = dest.at + dest.pixel(image, to[0], to[1], to[2]) * dest.channels;
+            std::copy(at, at + 3, block.at[q]);
+            block.inside[q] = inside;
+        }
+    }
+}
 
 // `count` positions of the box from the first-th on, images outermost.
 template <class T>
@@ -214,11 +244,11 @@ template <class T> struct PanelRange {
     }
 };
 
-// `count` positions of a box from the first-th on: dest = source @ filters, with bias and activation.
+// `count` positions of a box in `images` images from the first-th on: dest = source @ filters, with bias and activation.
 template <class T>
 void gather_pixels(const GatherView<T>& v, const Positions& box, const PixelBox<const T>& source, const PixelBox<T>& dest,
-                   const PanelRange<T>& columns, idx first, idx count, GatherScratch<T>& s) {
-    const Tiling tiling(v.border, box.size(2));
+                   const PanelRange<T>& columns, idx images, idx first, idx count, GatherScratch<T>& s) {
+    const Tiling tiling(v, box.size(2), images);
     const Panels<T>& panels = v.filters.panels;
     const idx column = panels.first(columns.panel), blocks = (idx)v.blocks.size();
     for (idx b = 0; b < blocks; b++) {
@@ -229,7 +259,10 @@ void gather_pixels(const GatherView<T>& v, const Positions& box, const PixelBox<
                                      s.filters + v.filters.blocks[b].length * (panels.first(panel) - column));
         for (idx p = first; p < first + count; p += tiling.block()) {
             const idx pixels = std::min(tiling.block(), first + count - p);
-            locate_pixels(*v.view, box, source, dest, p, pixels, *s.pixels);
+            if (tiling.images_inner)
+                locate_in_images(*v.view, box, source, dest, images, p, pixels, *s.pixels);
+            else
+                locate_pixels(*v.view, box, source, dest, p, pixels, *s.pixels);
             for (idx q = 0, m; q < pixels; q += m) {
                 m = tiling.filled(q, pixels);
                 if (b == 0) prefetch_pixels(*s.pixels, q + MR, pixels, v.filters.depth);

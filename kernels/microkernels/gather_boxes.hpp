@@ -183,7 +183,7 @@ void run_box_job(const BoxProblem<T>& b, const BoxJob& job, T* source_memory, T*
             if (v.view->taps() == 0)
                 clear_pixels(*v.view, at, dest, columns.count, 0, job.images * at.count());
             else
-                gather_pixels(v, at, read, dest, columns, 0, job.images * at.count(), s);
+                gather_pixels(v, at, read, dest, columns, job.images, 0, job.images * at.count(), s);
         }
         drain_box(p, job, dest, panels.first(panel), columns.count);
     }

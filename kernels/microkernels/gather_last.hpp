@@ -19,8 +19,9 @@ struct LastJob {
 
 // Pixels a job and panels a job: filters of a depth block fit their part of L2, and every thread has several jobs.
 template <class T>
-void split_last(idx pixels, idx groups, const GatherView<T>& v, int threads, idx* per_job, idx* panels_per_job) {
-    const Tiling tiling(v.border, v.view->axis[2].out);
+void split_last(idx images, idx groups, const GatherView<T>& v, int threads, idx* per_job, idx* panels_per_job) {
+    const Tiling tiling(v, v.view->axis[2].out, images);
+    const idx pixels = images * v.view->positions();
     const idx wanted = 3 * threads, panels = v.filters.panels.count;
     *panels_per_job = ceil_div(panels, ceil_div(panels, v.panels_that_fit()));
     const idx column_jobs = groups * ceil_div(panels, *panels_per_job), jobs = ceil_div(pixels, tiling.block());
@@ -44,7 +45,7 @@ void run_last_job(const ChannelsLast<T>& p, const GatherView<T>& v, const LastJo
     if (v.view->taps() == 0)
         clear_pixels(*v.view, all, dest, columns.count, job.pixel, job.pixels);
     else
-        gather_pixels(v, all, source, dest, columns, job.pixel, job.pixels, s);
+        gather_pixels(v, all, source, dest, columns, p.images, job.pixel, job.pixels, s);
 }
 
 template <class T>
@@ -53,15 +54,16 @@ void gather_channels_last(const Geometry& g, const std::vector<View>& views, con
     threads = useful_threads(threads, p.images * p.groups * views[0].positions(), flops_of(g));
     std::vector<GatherView<T>> gathers;
     std::vector<LastJob> jobs;
-    idx longest = 1, runs = 1, own_filters = 0;
+    idx longest = 1, runs = 1, own_filters = 0, filter_bytes = 0;
     for (size_t i = 0; i < views.size(); i++) {
         const View& v = views[i];
         gathers.emplace_back(v, PackedFilters<T>(g, v, filters, p.groups, p.depth, p.columns), p.source);
         PackedFilters<T>& packed = gathers[i].filters;
         longest = std::max(longest, packed.kc), runs = std::max(runs, packed.runs());
+        filter_bytes += packed.total() * packed.row() * (idx)sizeof(T);
         const idx pixels = p.images * v.positions(), panels = packed.panels.count;
         idx per_job, panels_per_job;
-        split_last(pixels, p.groups, gathers[i], threads, &per_job, &panels_per_job);
+        split_last(p.images, p.groups, gathers[i], threads, &per_job, &panels_per_job);
         if (pixels > per_job)
             packed.pack(threads);
         else  // no other job needs them
@@ -72,6 +74,9 @@ void gather_channels_last(const Geometry& g, const std::vector<View>& views, con
                     jobs.push_back({(idx)i, group, q, std::min(per_job, pixels - q), panel,
                                     std::min(panels_per_job, panels - panel)});
     }
+    // The phases of a block of pixels after one another, while the block is in L2, where their filters are too.
+    if (views.size() > 1 && filter_bytes <= 2 * FILTER_BYTES)
+        std::stable_sort(jobs.begin(), jobs.end(), [](const LastJob& a, const LastJob& b) { return a.pixel < b.pixel; });
     Workspace workspace(GatherScratch<T>::bytes(runs, own_filters), threads);
     const std::vector<T> zeros(longest, T(0));
     parallel_for((idx)jobs.size(), threads, [&](idx job, int thread) {
