@@ -32,6 +32,7 @@ from numba.core.caching import FunctionCache, IndexDataCacheFile, NullCache
 from numba.core.ccallback import CFunc
 from numba.core.imputils import impl_ret_borrowed
 from numba.core.registry import cpu_target
+from numba.core.runtime import rtsys
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 from numpy.typing import NDArray
@@ -110,6 +111,12 @@ class JobCache(FunctionCache):
             filename_base=f"{job.__name__}-{hashlib.sha256(key.encode()).hexdigest()[:24]}",
             source_stamp=sources_hash(),
         )
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Machine code needs the runtime, but no type inference: setting that up imports SciPy, 0.4 s."""
+        rtsys.initialize(target_context)
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
 
 
 @intrinsic
