@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastconv.kernels.numba.geometry import LAST, OUT, K, N, copy_run, product
+from fastconv.kernels.numba.geometry import LAST, OUT, K, N, copy_run, product, transpose
 from fastconv.kernels.numba.jit import run, unpack, useful_threads, vector_bytes, workspace
 from fastconv.kernels.numba.vector import at, lanes, load, load_part, put, splat, store_part, total
 
@@ -28,6 +28,8 @@ def pack_job(begin, end, thread, arguments):
         if column_stride == 1:
             for row in range(rows):
                 copy_run(packed, to + row * width, 1, w, source + row * row_stride, 1, count)
+        elif row_stride == 1:
+            transpose(packed, to, width, w, source, column_stride, count, rows)
         else:
             for j in range(count):
                 copy_run(packed, to + j, width, w, source + j * column_stride, row_stride, rows)

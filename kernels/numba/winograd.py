@@ -19,7 +19,6 @@ from fastconv.kernels.numba import winograd_filter_grad as transposed
 from fastconv.kernels.numba.blocked_filter_grad import gather_sums_job
 from fastconv.kernels.numba.epilogue import ACTIVATIONS, finish
 from fastconv.kernels.numba.filters import bias_grad, pack_panels, sum_parts
-from fastconv.kernels.numba.gemm import INDEX, gemm_panel, index_of
 from fastconv.kernels.numba.geometry import transpose
 from fastconv.kernels.numba.jit import (
     in_python,
@@ -31,8 +30,9 @@ from fastconv.kernels.numba.jit import (
     vector_bytes,
     workspace,
 )
+from fastconv.kernels.numba.products import multiply, odd_vectors, whole_rows
 from fastconv.kernels.numba.tile import NV, panel_width
-from fastconv.kernels.numba.vector import lanes, store, store_part
+from fastconv.kernels.numba.vector import lanes, load, store_part
 from fastconv.kernels.numba.winograd_tiles import (
     CHANNELS,
     COLUMNS,
@@ -49,14 +49,10 @@ from fastconv.kernels.numba.winograd_tiles import (
     TILE_LINES,
     TO_CHANNELS,
     copy_slab,
-    filter_transform,
-    load3,
-    load6,
-    output_transform,
-    store6,
     transform_inputs,
     whole_vectors,
 )  # fmt: skip
+from fastconv.kernels.numba.winograd_transforms import transform_filter3, transform_output4
 
 Array = NDArray[Any]
 ACTIVATION = 15
@@ -66,25 +62,20 @@ INPUT_BYTES = 512 * 1024
 
 
 def transform_filters_job(begin, end, thread, arguments):
-    """A job: one depth of one panel: w (9, depth, width) -> u (36, depth, width)."""
+    """A job: one depth of one panel: w (9, depth, width) -> u (36, far), of which each (depth, width)."""
     o, w, u = unpack(arguments)
     L = lanes(w)
-    depth, width = o[0], o[1]
+    depth, width, far = o[0], o[1], o[2]
     for job in range(begin, end):
         panel, c = job // depth, job % depth
-        source, to = (panel * 9 * depth + c) * width, (panel * 36 * depth + c) * width
-        far = depth * width
+        source, to, tap = (panel * 9 * depth + c) * width, panel * 36 * far + c * width, depth * width
         for j in range(0, width, L):
-            for s in range(3):
-                g = load3(w, source + s * far + j, 3 * far)
-                store6(u, to + s * far + j, 6 * far, filter_transform(w, g))
-            for i in range(0, 36, 6):
-                store6(u, to + i * far + j, far, filter_transform(w, load3(u, to + i * far + j, far)))
+            transform_filter3(w, source + j, 3 * tap, tap, u, to + j, 6 * far, far)
 
 
 @jit
 def write_outputs(
-    o, y, products, at_m, width, image, line, tile0, tiles, channel, count, bias, strip, at_strip
+    o, y, products, at_m, far, width, image, line, tile0, tiles, channel, count, bias, strip, at_strip
 ):
     """The products of a line of tiles -> four rows of y, for one panel of channels; at_m is the first
     tile's.
@@ -93,35 +84,23 @@ def write_outputs(
     plane = o[OUT_H] * o[OUT_W]
     rows, first = min(4, o[OUT_H] - 4 * line), 4 * tile0
     columns = min(4 * tiles, o[OUT_W] - first)
-    far = o[TILE_LINES] * o[TILE_COLUMNS] * width
+    strip_row = 4 * o[TILE_COLUMNS] * width
     for t in range(tiles):
         for j in range(0, count, L):
-            at = at_m + t * width + j
-            for f in range(6):
-                m = output_transform(y, load6(products, at + f * far, 6 * far))
-                store(products, at + f * far, m[0])
-                store(products, at + (6 + f) * far, m[1])
-                store(products, at + (12 + f) * far, m[2])
-                store(products, at + (18 + f) * far, m[3])
-            for i in range(rows):
-                m = output_transform(y, load6(products, at + 6 * i * far, far))
-                if o[LAST]:
-                    to = (
-                        ((image * o[OUT_H] + 4 * line + i) * o[OUT_W] + first + 4 * t) * o[TO_CHANNELS]
-                        + channel
-                        + j
-                    )
-                    left = columns - 4 * t
-                    store_part(y, to, count - j, m[0])
-                    store_part(y, to + o[TO_CHANNELS], count - j if left > 1 else 0, m[1])
-                    store_part(y, to + 2 * o[TO_CHANNELS], count - j if left > 2 else 0, m[2])
-                    store_part(y, to + 3 * o[TO_CHANNELS], count - j if left > 3 else 0, m[3])
-                else:
-                    to = at_strip + (i * o[TILE_COLUMNS] + t) * 4 * width + j
-                    store(strip, to, m[0])
-                    store(strip, to + width, m[1])
-                    store(strip, to + 2 * width, m[2])
-                    store(strip, to + 3 * width, m[3])
+            m, to_strip = at_m + t * width + j, at_strip + 4 * t * width + j
+            if not o[LAST]:
+                transform_output4(products, m, 6 * far, far, strip, to_strip, strip_row, width)
+                continue
+            to = ((image * o[OUT_H] + 4 * line) * o[OUT_W] + first + 4 * t) * o[TO_CHANNELS] + channel + j
+            row, left = o[OUT_W] * o[TO_CHANNELS], min(4, columns - 4 * t)
+            if rows == 4 and left == 4 and count - j >= L:
+                transform_output4(products, m, 6 * far, far, y, to, row, o[TO_CHANNELS])
+            else:
+                transform_output4(products, m, 6 * far, far, strip, to_strip, strip_row, width)
+                for i in range(rows):
+                    for k in range(left):
+                        value = load(strip, to_strip + i * strip_row + k * width)
+                        store_part(y, to + i * row + k * o[TO_CHANNELS], count - j, value)
     for i in range(rows):
         at_row = (4 * line + i) * o[OUT_W] + first
         if o[LAST]:
@@ -139,9 +118,10 @@ def write_outputs(
 
 def gather_job(begin, end, thread, arguments):
     """A job: some lines of tiles (rows of four outputs), or a part of one, of a group."""
-    o, x, u, bias, y, inputs, slab, products, strip, index = unpack(arguments)
+    o, x, u, bias, y, inputs, slab, products, strip = unpack(arguments)
     L = lanes(x)
-    depth, columns, all_tiles = o[DEPTH], o[COLUMNS], o[TILE_LINES] * o[TILE_COLUMNS]
+    depth, columns = o[DEPTH], o[COLUMNS]
+    all_tiles = whole_rows(o[TILE_LINES] * o[TILE_COLUMNS])
     width = panel_width(columns, L)
     panels = (columns + width - 1) // width
     tile_rows, tile_columns = (o[OUT_H] + 3) // 4, (o[OUT_W] + 3) // 4
@@ -149,7 +129,9 @@ def gather_job(begin, end, thread, arguments):
     blocks = (o[IMAGES] * tile_rows + o[TILE_LINES] - 1) // o[TILE_LINES]
     wide = whole_vectors(x, depth)
     shape = (o[CHANNELS], o[IN_H], o[IN_W], o[LAST])
-    at_inputs, at_products = thread * 36 * all_tiles * wide, thread * 36 * all_tiles * NV * L
+    far_v, far_u = odd_vectors(all_tiles * wide, L), odd_vectors(depth * width, L)
+    far_m = odd_vectors(all_tiles * width, L)
+    at_inputs, at_products = thread * 36 * far_v, thread * 36 * odd_vectors(all_tiles * NV * L, L)
     at_slab = thread * 6 * (4 * o[TILE_COLUMNS] + 2) * wide
     at_strip = thread * 16 * o[TILE_COLUMNS] * NV * L
     for job in range(begin, end):
@@ -163,22 +145,21 @@ def gather_job(begin, end, thread, arguments):
             h, w = 4 * row - o[PAD_H], 4 * tile0 - o[PAD_W]
             copy_slab(x, shape, group * depth, depth, image, h, w, 6, 4 * tiles + 2, slab, at_slab)
             to = at_inputs + (line - line0) * tiles * wide
-            transform_inputs(slab, at_slab, 4 * tiles + 2, tiles, wide, inputs, to, all_tiles)
+            transform_inputs(slab, at_slab, 4 * tiles + 2, tiles, wide, inputs, to, far_v)
         rows = (line1 - line0) * tiles
         for panel in range(panels):
             count = min(width, columns - panel * width)
-            start = index_of(thread, index, wide, width)
+            at_u = (group * panels + panel) * 36 * far_u
             for f in range(36):
-                gemm_panel(
-                    rows, depth, inputs, at_inputs + f * all_tiles * wide, wide, 1,
-                    u, ((group * panels + panel) * 36 + f) * depth * width, width,
-                    products, at_products + f * all_tiles * width, width, width, False, index, start,
+                multiply(
+                    rows, depth, inputs, at_inputs + f * far_v, wide, 1, u, at_u + f * far_u, width,
+                    products, at_products + f * far_m, False,
                 )  # fmt: skip
             for line in range(line0, line1):
                 write_outputs(
-                    o, y, products, at_products + (line - line0) * tiles * width, width, line // tile_rows,
-                    line % tile_rows, tile0, tiles, group * columns + panel * width, count, bias, strip,
-                    at_strip,
+                    o, y, products, at_products + (line - line0) * tiles * width, far_m, width,
+                    line // tile_rows, line % tile_rows, tile0, tiles,
+                    group * columns + panel * width, count, bias, strip, at_strip,
                 )  # fmt: skip
 
 
@@ -213,9 +194,10 @@ def gather(
     width = in_python(panel_width)(columns, L)
     panels = spec.groups * up(columns, width)
     packed = pack_panels(spec, w, width, threads, backward=backward)
-    u = workspace(packed.size * 4, w.dtype)
+    far_u = in_python(odd_vectors)(depth * width, L)
+    u = workspace(panels * 36 * far_u, w.dtype)
     helpers = useful_threads(threads, panels * depth, 30.0 * u.size)
-    run(transform_filters_job, panels * depth, helpers, np.array([depth, width]), packed, u)
+    run(transform_filters_job, panels * depth, helpers, np.array([depth, width, far_u]), packed, u)
 
     tile_rows, tile_columns = up(sizes[1][0], 4), up(sizes[1][1], 4)
     lines = spec.n * tile_rows
@@ -229,18 +211,17 @@ def gather(
         *sizes[1], *pads,
          spec.channels_last, tile_lines, block_columns, ACTIVATIONS.index(activation)]
     )  # fmt: skip
-    tiles = tile_lines * block_columns
+    tiles, distance = in_python(whole_rows)(tile_lines * block_columns), in_python(odd_vectors)
     wide = up(depth, L) * L
     scratch = (
-        36 * tiles * wide,
+        36 * distance(tiles * wide, L),
         6 * (4 * block_columns + 2) * wide,
-        36 * tiles * NV * L,
+        36 * distance(tiles * NV * L, L),
         16 * block_columns * NV * L,
     )
     run(
         *(gather_job, jobs, threads, options, x, u, np.empty(0, x.dtype) if bias is None else bias, y),
         *(workspace(threads * size, x.dtype) for size in scratch),
-        workspace(threads * INDEX, np.int64),
     )
 
 
@@ -274,17 +255,16 @@ def filter_grad(spec: Any, x: Array, dy: Array, dw: Array, db: Array | None, thr
          spec.channels_last, tile_lines, columns, channels, parts]
     )  # fmt: skip
     sums = workspace(parts * dw.size, dw.dtype).reshape(parts, -1)
-    wide = max(channels, NV * L)
+    wide, distance = max(channels, NV * L), in_python(odd_vectors)
     scratch = (
-        36 * tiles * channels,
-        36 * tiles * NV * L,
-        36 * channels * NV * L,
+        36 * distance(tiles * channels, L),
+        36 * distance(tiles * NV * L, L),
+        36 * distance(channels * NV * L, L),
         6 * (4 * columns + 2) * wide,
     )
     run(
         *(transposed.filter_grad_job, pieces * parts, threads, options, x, dy, sums),
         *(workspace(threads * size, x.dtype) for size in scratch),
-        workspace(threads * INDEX, np.int64),
     )
     if spec.channels_last:
         sum_parts(sums, dw, threads)

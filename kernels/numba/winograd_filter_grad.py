@@ -6,10 +6,10 @@ transformed back once.
 
 from __future__ import annotations
 
-from fastconv.kernels.numba.gemm import gemm_panel, index_of
 from fastconv.kernels.numba.jit import jit, unpack
+from fastconv.kernels.numba.products import multiply, odd_vectors
 from fastconv.kernels.numba.tile import NV, panel_width
-from fastconv.kernels.numba.vector import lanes, store, store_part
+from fastconv.kernels.numba.vector import lanes, load, store_part
 from fastconv.kernels.numba.winograd_tiles import (
     CHANNELS,
     COLUMNS,
@@ -27,14 +27,10 @@ from fastconv.kernels.numba.winograd_tiles import (
     TILE_LINES,
     TO_CHANNELS,
     copy_slab,
-    filter_transposed,
-    load4,
-    load6,
-    output_transposed,
-    store6,
     transform_inputs,
     whole_vectors,
 )  # fmt: skip
+from fastconv.kernels.numba.winograd_transforms import transform_filter4, transform_output3
 
 JOB_CHANNELS, PARTS = 15, 16
 # Channels and tiles of a job: 36 * (64 + 48) * 48 * 4 bytes of transformed x and dy, and 36 * 64 * 48 * 4
@@ -43,42 +39,36 @@ CHANNELS_OF_JOB, TILES = 64, 48
 
 
 @jit
-def transform_gradients(slab, at_slab, columns, tiles, wide, out, to, all_tiles):
-    """A dy A^T of a line's tiles: slab (4, columns, wide) -> out[f, tile, k] for f = 0..35."""
-    row, far = columns * wide, all_tiles * wide
+def transform_gradients(slab, at_slab, columns, tiles, wide, out, to, far):
+    """A line's tiles of dy: slab (4, columns, wide) -> out[f * far + tile * wide + k] for f = 0..35."""
     for t in range(tiles):
         for k in range(0, wide, lanes(slab)):
             d, v = at_slab + 4 * t * wide + k, to + t * wide + k
-            for s in range(4):
-                store6(out, v + s * far, 6 * far, output_transposed(slab, load4(slab, d + s * wide, row)))
-            for i in range(0, 36, 6):
-                store6(out, v + i * far, far, output_transposed(slab, load4(out, v + i * far, far)))
+            transform_filter4(slab, d, columns * wide, wide, out, v, 6 * far, far)
 
 
 @jit
-def write_filters(o, products, at_products, channels, width, part, group, c0, k0, count, sums):
-    """G^T m G of some channels and filters -> sums[part, tap, channel, filter]."""
-    far = channels * width
-    for c in range(min(channels, o[DEPTH] - c0)):
-        for j in range(0, count, lanes(sums)):
-            m = at_products + c * width + j
-            for f in range(6):
-                column = filter_transposed(sums, load6(products, m + f * far, 6 * far))
-                store(products, m + f * far, column[0])
-                store(products, m + (6 + f) * far, column[1])
-                store(products, m + (12 + f) * far, column[2])
-            tap = o[DEPTH] * o[TO_CHANNELS]
+def write_filters(
+    o, products, at_products, far, width, part, group, c0, channels, k0, count, sums, taps, at_taps
+):
+    """The products of some channels and filters -> sums[part, tap, channel, filter]."""
+    L = lanes(sums)
+    tap = o[DEPTH] * o[TO_CHANNELS]
+    for c in range(channels):
+        for j in range(0, count, L):
             to = part * 9 * tap + (c0 + c) * o[TO_CHANNELS] + group * o[COLUMNS] + k0 + j
-            for r in range(3):
-                row = filter_transposed(sums, load6(products, m + 6 * r * far, far))
-                store_part(sums, to + 3 * r * tap, count - j, row[0])
-                store_part(sums, to + (3 * r + 1) * tap, count - j, row[1])
-                store_part(sums, to + (3 * r + 2) * tap, count - j, row[2])
+            m = at_products + c * width + j
+            if count - j >= L:
+                transform_output3(products, m, 6 * far, far, sums, to, 3 * tap, tap)
+            else:
+                transform_output3(products, m, 6 * far, far, taps, at_taps, 3 * L, L)
+                for n in range(9):
+                    store_part(sums, to + n * tap, count - j, load(taps, at_taps + n * L))
 
 
 def filter_grad_job(begin, end, thread, arguments):
     """A job: a panel of filters and some channels of a group, over a part of the blocks of tiles."""
-    o, x, dy, sums, inputs, gradients, products, slab, index = unpack(arguments)
+    o, x, dy, sums, inputs, gradients, products, slab = unpack(arguments)
     L = lanes(x)
     all_tiles, channels = o[TILE_LINES] * o[TILE_COLUMNS], o[JOB_CHANNELS]
     width = panel_width(o[COLUMNS], L)
@@ -88,8 +78,10 @@ def filter_grad_job(begin, end, thread, arguments):
     lines = o[IMAGES] * tile_rows
     blocks = (lines + o[TILE_LINES] - 1) // o[TILE_LINES] * cuts
     x_shape, y_shape = (o[CHANNELS], o[IN_H], o[IN_W], o[LAST]), (o[TO_CHANNELS], o[OUT_H], o[OUT_W], o[LAST])
-    at_inputs, at_gradients = thread * 36 * all_tiles * channels, thread * 36 * all_tiles * NV * L
-    at_products = thread * 36 * channels * NV * L
+    far_m = odd_vectors(channels * NV * L, L)
+    at_inputs = thread * 36 * odd_vectors(all_tiles * channels, L)
+    at_gradients = thread * 36 * odd_vectors(all_tiles * NV * L, L)
+    at_products = thread * 36 * far_m
     at_slab = thread * 6 * (4 * o[TILE_COLUMNS] + 2) * max(channels, NV * L)
     for job in range(begin, end):
         panel, c_block = job % panels, job // panels % c_blocks
@@ -97,6 +89,7 @@ def filter_grad_job(begin, end, thread, arguments):
         k0, c0 = panel * width, c_block * channels
         count, depth = min(width, o[COLUMNS] - k0), min(channels, o[DEPTH] - c0)
         wide, wide_k = whole_vectors(x, depth), whole_vectors(x, count)
+        far_v, far_u = odd_vectors(all_tiles * wide, L), odd_vectors(all_tiles * wide_k, L)
         first, last = blocks * part // o[PARTS], blocks * (part + 1) // o[PARTS]
         for block in range(first, last):
             line0, tile0 = block // cuts * o[TILE_LINES], block % cuts * o[TILE_COLUMNS]
@@ -109,7 +102,7 @@ def filter_grad_job(begin, end, thread, arguments):
                     6, 4 * tiles + 2, slab, at_slab,
                 )  # fmt: skip
                 transform_inputs(
-                    slab, at_slab, 4 * tiles + 2, tiles, wide, inputs, at_inputs + done * wide, all_tiles
+                    slab, at_slab, 4 * tiles + 2, tiles, wide, inputs, at_inputs + done * wide, far_v
                 )
                 copy_slab(
                     dy,
@@ -132,13 +125,15 @@ def filter_grad_job(begin, end, thread, arguments):
                     wide_k,
                     gradients,
                     at_gradients + done * wide_k,
-                    all_tiles,
+                    far_u,
                 )
-            start = index_of(thread, index, 1, width)
             for f in range(36):
-                gemm_panel(
-                    depth, (line1 - line0) * tiles, inputs, at_inputs + f * all_tiles * wide, 1, wide,
-                    gradients, at_gradients + f * all_tiles * wide_k, wide_k,
-                    products, at_products + f * channels * width, width, wide_k, block > first, index, start,
+                multiply(
+                    depth, (line1 - line0) * tiles, inputs, at_inputs + f * far_v, 1, wide,
+                    gradients, at_gradients + f * far_u, wide_k, products, at_products + f * far_m,
+                    block > first,
                 )  # fmt: skip
-        write_filters(o, products, at_products, channels, width, part, group, c0, k0, count, sums)
+        write_filters(
+            o, products, at_products, far_m, wide_k, part, group, c0, depth, k0, count, sums, slab,
+            at_slab,
+        )  # fmt: skip
