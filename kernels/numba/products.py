@@ -28,7 +28,7 @@ from fastconv.kernels.numba.vector import (
 def odd_vectors(elements, L):
     """Elements rounded up to an odd number of vectors.
 
-    36 addresses so far apart fall on 36 sets of the level 1 cache; at multiples of 4 KB they evict each other.
+    36 addresses so far apart fall on 36 sets of the level 1 cache; at multiples of 4 KB they clash.
     """
     return (elements + L - 1) // L // 2 * 2 * L + L
 
