@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastconv.kernels.numba import shifted
 from fastconv.kernels.numba.epilogue import ACTIVATIONS, finish
 from fastconv.kernels.numba.filters import bias_grad, pack_panels
 from fastconv.kernels.numba.geometry import (
@@ -359,10 +360,18 @@ def padded_window(spec: Any) -> tuple[int, ...]:
 def forward(
     spec: Any, x: Array, w: Array, bias: Array | None, y: Array, activation: str | None, threads: int
 ) -> None:
+    plan = shifted.plan_of(spec, backward=False)
+    if plan is not None:
+        shifted.gather(plan, spec, x, w, bias, y, activation, threads)
+        return
     gather(spec, forward_view(spec), x, w, bias, y, activation, threads, backward=False)
 
 
 def input_grad(spec: Any, dy: Array, w: Array, dx: Array, threads: int) -> None:
+    plan = shifted.plan_of(spec, backward=True)
+    if plan is not None:
+        shifted.gather(plan, spec, dy, w, None, dx, None, threads)
+        return
     gather(spec, input_grad_view(spec), dy, w, None, dx, None, threads, backward=True)
 
 
