@@ -243,8 +243,10 @@ def main() -> int:
     parser.add_argument("--seed", default="0", help="of the run")
     parser.add_argument("--case", help="repeat one case, as a failure names it")
     options = parser.parse_args()
-    for case in (conv_case, pool_case):  # compiles what Numba compiles and starts every thread
-        case(Problem(random.Random(0)), random.Random(0))
+    # Starts every thread and compiles what Numba compiles: LLVM ends a process that gives it no memory.
+    for seed in range(20):
+        for case in (conv_case, pool_case):
+            case(Problem(random.Random(seed)), random.Random(seed))
     limit_memory()
     if options.case:
         print(run_case(options.case))
