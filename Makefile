@@ -50,8 +50,8 @@ install-test: $(VENV)/tools ## install in clean environments: sdist and wheel, e
 adapters: $(VENV)/installed ## test the adapters against the real hosts, with the hosts' own tests, in a clean environment
 	PYTHON=$(PYTHON) .ci/adapters
 
-coverage: $(VENV)/installed ## run the tests with Numba's JIT off and require 95% of the Python lines
-	BIN=$(abspath $(BIN)) PROFILE=$(PROFILE) .ci/coverage
+coverage: $(VENV)/installed ## require 95% of the Python lines, Numba's kernels as Python; SHORT=1 for the latter alone
+	BIN=$(abspath $(BIN)) SHORT=$(SHORT) .ci/coverage
 
 sanitize: $(VENV)/tools ## run the kernel tests under AddressSanitizer, UndefinedBehaviorSanitizer and Cython's bounds checks
 	BIN=$(abspath $(BIN)) PROFILE=$(PROFILE) ISAS=$(ISAS) .ci/sanitize

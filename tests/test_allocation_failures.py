@@ -1,7 +1,7 @@
 """Every allocation of a compiled kernel fails in turn: a MemoryError each time, and the next call is right.
 
-A library put before the C++ runtime's counts and refuses `new` and `aligned_alloc`. An exception that leaves an
-OpenMP region would end the process.
+A library loaded before the C++ runtime counts and refuses `new` and `aligned_alloc`. An exception that leaves
+an OpenMP region would end the process.
 """
 
 from __future__ import annotations

@@ -76,6 +76,66 @@ print("done")
     check(code, tmp_path)
 
 
+def test_what_threads_share_is_safe(tmp_path: Path) -> None:
+    """A plan, the tables of launches and winners, the memory of results and a net's, all at once."""
+    code = """
+import random
+from fastconv.ops import launch, memory
+
+with fc.use(precision="highest"):
+    plan = fc.plan_conv2d(x.shape, w.shape, padding=1)
+    plan.set_filters(w)
+    expected = fc.conv2d(x, w, padding=1)
+of_a_net, kept, start = memory.Memory(), [], threading.Barrier(8)
+
+def planned(t):
+    assert (plan.forward(x) == expected).all()
+    plan.set_filters(w)
+
+def chosen_anew(t):
+    launch.forget()
+    with fc.use(precision="highest", threads=1 + t % 2):
+        assert (fc.conv2d(x, w, padding=1) == expected).all()
+
+def tuned(t):
+    fc.tune((1, 2, 5 + t, 5), (2, 2, 3, 3), passes=["forward"], kernels=["reference"], seconds=0)
+
+def result_of_ones_own(t):
+    y = fc.avg_pool2d(np.full((1, 8, 64, 64), 3, np.float32), 1)  # large enough to be kept for later results
+    kept.append(y)
+    y[...] = t
+    while len(kept) > 12:
+        try:
+            kept.pop(0)
+        except IndexError:
+            pass
+    assert (y == t).all()
+
+def memory_of_a_net(t):
+    with of_a_net.used():
+        y = fc.conv2d(np.full((2, 8, 32, 32), t, np.float32), np.ones((8, 8, 1, 1), np.float32))
+    if t == 0:
+        of_a_net.next_round()
+    assert (y == 8 * t).all()
+
+errors = []
+def work(t):
+    start.wait()
+    try:
+        for i in range(60):
+            random.choice([planned, chosen_anew, tuned, result_of_ones_own, memory_of_a_net])(t)
+    except BaseException as error:
+        errors.append(error)
+
+threads = [threading.Thread(target=work, args=[t]) for t in range(8)]
+for t in threads: t.start()
+for t in threads: t.join()
+assert not errors, errors
+print("done")
+"""
+    check(code, tmp_path)
+
+
 @each_kernel
 def test_a_forked_child_computes_after_its_parent_did(kernel: str | None, tmp_path: Path) -> None:
     code = f"""
