@@ -13,7 +13,7 @@ from strategies import conv_specs, pool_specs
 
 import fastconv as fc
 from fastconv.dispatch import settings
-from fastconv.dispatch.problem import random_arguments
+from fastconv.dispatch.problem import random_arguments, seen_by_kernel
 from fastconv.dispatch.select import refusal, select
 from fastconv.kernels import cython
 from fastconv.kernels.kernel import CONV_PASSES, POOL_PASSES, Kernel
@@ -80,3 +80,18 @@ def test_an_error_of_the_kernel_is_not_swallowed() -> None:
     for kernel in COMPILED.values():
         with pytest.raises(RuntimeError, match="broken"):
             cython.engine(kernel.isa).allocated(fails, ())
+
+
+@pytest.mark.parametrize("layout", ["NCW", "NWC"])
+@pytest.mark.parametrize(("c", "k", "window", "stride"), [(1, 32, 10, 5), (1, 8, 3, 1), (40, 40, 3, 2)])
+def test_the_workspace_does_not_grow_with_a_signal(
+    c: int, k: int, window: int, stride: int, layout: str
+) -> None:
+    x, w = (1, c, 1 << 21), (k, c, window)
+    if layout == "NWC":
+        x, w = (x[0], x[2], x[1]), (window, c, k)
+    spec = seen_by_kernel(conv_spec("conv", x, w, np.dtype(np.float32), stride=stride, layout=layout))
+    now = settings.Settings(None, 2, "high")
+    for pass_name in CONV_PASSES:
+        kernel = select("conv", pass_name, spec, now, None)
+        assert kernel.workspace(pass_name, spec, 2) <= 2 * MOST_PER_THREAD, pass_name
