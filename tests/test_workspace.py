@@ -82,6 +82,17 @@ def test_an_error_of_the_kernel_is_not_swallowed() -> None:
             cython.engine(kernel.isa).allocated(fails, ())
 
 
+@pytest.mark.parametrize("c", [1, 3])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_workspace_does_not_grow_with_the_planes_of_a_volume(c: int, stride: int) -> None:
+    x, w = (1, c, 8, 1500, 1500), (8, c, 3, 3, 3)
+    spec = conv_spec("conv", x, w, np.dtype(np.float32), stride=stride, padding=1, layout="NCDHW")
+    now = settings.Settings(None, 2, "high")
+    for pass_name in CONV_PASSES:
+        kernel = select("conv", pass_name, spec, now, None)
+        assert kernel.workspace(pass_name, spec, 2) <= 2 * MOST_PER_THREAD, pass_name
+
+
 @pytest.mark.parametrize("layout", ["NCW", "NWC"])
 @pytest.mark.parametrize(("c", "k", "window", "stride"), [(1, 32, 10, 5), (1, 8, 3, 1), (40, 40, 3, 2)])
 def test_the_workspace_does_not_grow_with_a_signal(

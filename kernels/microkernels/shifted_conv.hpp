@@ -62,7 +62,8 @@ template <class T> struct ShiftedBand {
 
 template <class T> struct ShiftedJob {
     const ShiftedBand<T>* band;
-    idx image, group, first;  // first position of the band
+    idx image, group;
+    BandStart first;
 };
 
 // Where the rows computed go: straight into the destination, or to lines that are moved there when complete.
@@ -94,8 +95,7 @@ template <class Body> inline void position_runs(const ShiftedVolume& s, bool dir
 template <class T> idx dest_row(const ShiftedConv<T>& p, const ShiftedJob<T>& job, idx d, idx h) {
     const ShiftedVolume& s = job.band->volume;
     const Axis* axis = s.view->axis;
-    idx first[3] = {0, 0, 0};
-    first[s.band_axis] = job.first;
+    const idx* first = job.first.at;
     const idx td = axis[0].first + (first[0] + d) * axis[0].stride, th = axis[1].first + (first[1] + h) * axis[1].stride;
     return ((td * p.dest_size[1] + th) * p.dest_size[2] + axis[2].first + first[2] * axis[2].stride) * p.dest_pixel;
 }
@@ -105,7 +105,7 @@ template <class T>
 void store_line(const ShiftedConv<T>& p, const ShiftedJob<T>& job, T* to, const T* from, idx pitch) {
     const ShiftedVolume& s = job.band->volume;
     const idx phases = job.band->view->phases, stride = s.view->axis[2].stride, step = stride * p.dest_pixel;
-    const idx width = p.dest_size[2] - s.view->axis[2].first - (s.band_axis == 2 ? job.first * stride : 0);
+    const idx width = p.dest_size[2] - s.view->axis[2].first - job.first.at[2] * stride;
     if (p.dest_channel == 1 && phases == stride && p.channels * phases >= LANES<T> / 2 && p.groups == 1) {
         const idx whole = std::min(s.out[2], width / stride), rest = width - whole * stride;
         transpose(from, pitch, phases * p.channels, whole, to, step);
@@ -219,8 +219,8 @@ template <class T> bool flat_pays(const ShiftedConv<T>& p, const ShiftedView<T>&
 }
 
 // Channels whose volumes a job fills at a time.
-template <class T> idx chunk_of(const ShiftedConv<T>& p, const ShiftedView<T>& v, bool flat) {
-    const ShiftedVolume one(v.view, band_axis_of(v.view), 1, flat);
+template <class T> idx chunk_of(const ShiftedConv<T>& p, const ShiftedView<T>& v, int axis, bool flat) {
+    const ShiftedVolume one(v.view, axis, 1, flat);
     const idx rows = v.phases * p.channels, taps = std::max<idx>(1, v.view.taps());
     const idx most = rows < 6 ? ROW_BYTES : VOLUME_BYTES / 2;
     idx fit = std::max<idx>(1, std::min<idx>(most / sizeof(T) / std::max<idx>(1, one.size), SHIFTED_DEPTH / taps));
@@ -234,15 +234,18 @@ void shifted_conv(const ShiftedConv<T>& p, const std::vector<ShiftedView<T>>& vi
     std::vector<ShiftedJob<T>> jobs;
     bands.reserve(2 * views.size());
     idx volume_size = 0, line_length = 0, rows = 1, staged = 0, columns = 1, chunk = 1;
-    for (const ShiftedView<T>& v : views) chunk = std::max(chunk, chunk_of(p, v, flat_pays(p, v)));
+    int axis = 2;  // of all views, whose chunks are alike
+    for (const ShiftedView<T>& v : views)
+        if (v.view.positions() > 0)
+            axis = std::min(axis, band_axis_of(v.view, flat_pays(p, v), VOLUME_BYTES / sizeof(T)));
+    for (const ShiftedView<T>& v : views) chunk = std::max(chunk, chunk_of(p, v, axis, flat_pays(p, v)));
     for (const ShiftedView<T>& view : views) {
         const View& v = view.view;
-        const int axis = band_axis_of(v);
-        const idx out = v.axis[axis].out;
         if (v.positions() == 0) continue;
         const bool flat = flat_pays(p, view);
-        idx length = band_length(v, flat, chunk, VOLUME_BYTES / sizeof(T));
-        while (length > 4 && p.images * p.groups * (idx)views.size() * ceil_div(out, length) < 3 * threads)
+        const idx out = v.axis[axis].out;
+        idx length = band_length(v, axis, flat, chunk, VOLUME_BYTES / sizeof(T));
+        while (length > 4 && p.images * p.groups * (idx)views.size() * band_count(v, axis, length) < 3 * threads)
             length = ceil_div<idx>(length, 2);
         bands.emplace_back(view, axis, length, flat, chunk);
         const ShiftedBand<T>* band = &bands.back();
@@ -254,8 +257,10 @@ void shifted_conv(const ShiftedConv<T>& p, const std::vector<ShiftedView<T>>& vi
         if (out % length) bands.emplace_back(view, axis, out % length, flat, chunk), last = &bands.back();
         for (idx image = 0; image < p.images; image++)
             for (idx group = 0; group < p.groups; group++)
-                for (idx first = 0; first < out; first += length)
-                    jobs.push_back({first + length <= out ? band : last, image, group, first});
+                for (idx i = 0; i < band_count(v, axis, length); i++) {
+                    const BandStart first = band_start(v, axis, length, i);
+                    jobs.push_back({first.at[axis] + length <= out ? band : last, image, group, first});
+                }
     }
     threads = useful_threads(threads, (idx)jobs.size(), flops);
     Workspace workspace(padded_bytes<T>(volume_size + VOLUME_SLACK<T>) + padded_bytes<T>(rows * line_length) +

@@ -64,7 +64,8 @@ constexpr idx DOT_BYTES = 384 << 10;  // the volumes of a block, in L2 beside it
 
 // One band of one image and group.
 struct DotUnit {
-    idx image, group, first;
+    idx image, group;
+    BandStart first;
 };
 
 template <class T> struct ShiftedGrad {
@@ -72,10 +73,13 @@ template <class T> struct ShiftedGrad {
     const T *x, *dy;
     const ShiftedBand<T> *whole, *last;
     idx length, bands;
-    DotUnit unit(idx i) const { return {i / bands % g->n, i / bands / g->n, i % bands * length}; }
+    DotUnit unit(idx i) const {
+        const ShiftedVolume& s = whole->volume;
+        return {i / bands % g->n, i / bands / g->n, band_start(*s.view, s.band_axis, length, i % bands)};
+    }
     const ShiftedBand<T>& band(const DotUnit& u) const {
         const ShiftedVolume& s = whole->volume;
-        return u.first + length <= s.view->axis[s.band_axis].out ? *whole : *last;
+        return u.first.at[s.band_axis] + length <= s.view->axis[s.band_axis].out ? *whole : *last;
     }
 };
 
@@ -94,8 +98,7 @@ void add_unit(const ShiftedGrad<T>& p, const DotUnit& u, idx slot, ShiftedGradSc
     column_runs(s, u.first, scratch.columns);
     fill_from_planes(s, u.first, scratch.columns, p.x + (u.image * g.c + u.group * g.c_group()) * plane, plane, g.c_group(),
                      scratch.volumes + at, scratch.staged);
-    idx first[3] = {0, 0, 0};
-    first[s.band_axis] = u.first;
+    const idx* first = u.first.at;
     for (idx d = 0; d < s.out[0]; d++)
         scratch.runs.push_back({u.image * g.k * g.out_pixels() + ((first[0] + d) * g.out[1] + first[1]) * g.out[2] + first[2],
                                 at + s.position(d, 0), s.out[1] * s.out[2]});
@@ -130,12 +133,13 @@ template <class T>
 void shifted_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* db, int threads) {
     const ShiftedView<T> view = shifted_forward_view<T>(g, nullptr);
     const View& v = view.view;
-    const int axis = band_axis_of(v);
-    const idx out = v.axis[axis].out, line = g.out_pixels() / out;
-    const idx fit = std::min(std::max<idx>(1, DOT_POSITIONS<T> / line), band_length(v, true, g.c_group(), DOT_BYTES / sizeof(T)));
+    const idx most = DOT_BYTES / sizeof(T);
+    const int axis = band_axis_of(v, true, most);
+    const idx out = v.axis[axis].out, line = ShiftedVolume(v, axis, 1, true).positions();
+    const idx fit = std::min(std::max<idx>(1, DOT_POSITIONS<T> / line), band_length(v, axis, true, g.c_group(), most));
     const idx length = ceil_div(out, ceil_div(out, fit)), cut = out % length ? out % length : length;
     const ShiftedBand<T> whole(view, axis, length, true, g.c_group()), last(view, axis, cut, true, g.c_group());
-    const ShiftedGrad<T> p{&g, x, dy, &whole, &last, length, ceil_div(out, length)};
+    const ShiftedGrad<T> p{&g, x, dy, &whole, &last, length, band_count(v, axis, length)};
     const idx volume = whole.volume.size * g.c_group(), size = g.k * g.c_group() * g.taps();
     const idx slots = std::max<idx>(1, std::min(DOT_POSITIONS<T> / 2 / (length * line), (idx)(DOT_BYTES / sizeof(T)) / volume));
     const idx units = g.groups * g.n * p.bands, staged = staged_size<T>(whole.volume, true);

@@ -15,6 +15,8 @@
 
 namespace fastconv {
 
+//
+// A volume holds a band: `length` positions along one axis, one along each axis outside it, all of those inside.
 struct ShiftedVolume {
     const View* view;
     int band_axis;
@@ -29,7 +31,7 @@ struct ShiftedVolume {
         for (int a = 0; a < 3; a++) {
             const Axis& x = v.axis[a];
             idx high = 0;
-            out[a] = a == band_axis ? length : x.out;
+            out[a] = a == band_axis ? length : a < band_axis ? 1 : x.out;
             low[a] = 0;
             for (idx t = 0; t < x.taps(); t++) {
                 const idx s = floor_div(x.offset[t], x.step);
@@ -68,6 +70,26 @@ private:
     }
 };
 
+// The first position of a band.
+struct BandStart {
+    idx at[3];
+};
+
+inline idx band_count(const View& v, int axis, idx length) {
+    idx count = ceil_div(v.axis[axis].out, length);
+    for (int a = 0; a < axis; a++) count *= v.axis[a].out;
+    return count;
+}
+
+inline BandStart band_start(const View& v, int axis, idx length, idx band) {
+    BandStart first{{0, 0, 0}};
+    const idx bands = ceil_div(v.axis[axis].out, length);
+    first.at[axis] = band % bands * length;
+    band /= bands;
+    for (int a = axis - 1; a >= 0; band /= v.axis[a].out, a--) first.at[a] = band % v.axis[a].out;
+    return first;
+}
+
 // The source's columns that the volume of a band starting at position `first` of the columns reads.
 struct ColumnWindow {
     idx begin, end, pitch;  // pitch: elements of a phase, at the most
@@ -96,9 +118,9 @@ struct ColumnRun {
     idx from, lo, hi;
 };
 
-inline void column_runs(const ShiftedVolume& s, idx band, ColumnRun* runs) {
+inline void column_runs(const ShiftedVolume& s, const BandStart& band, ColumnRun* runs) {
     const Axis& W = s.view->axis[2];
-    const idx first = s.band_axis == 2 ? band : 0;
+    const idx first = band.at[2];
     const ColumnWindow window(s, first);
     for (idx i = 0; i < s.columns; i++) {
         const idx at = ColumnWindow::at(s, first, i);
@@ -114,9 +136,9 @@ struct VolumeSlab {
     idx row, step, lo, hi, at;
 };
 
-template <class Body> inline void volume_slabs(const ShiftedVolume& s, idx band, Body body) {
+template <class Body> inline void volume_slabs(const ShiftedVolume& s, const BandStart& band, Body body) {
     const Axis *D = &s.view->axis[0], *H = &s.view->axis[1];
-    const idx first_d = s.low[0] + (s.band_axis == 0 ? band : 0), first_h = s.low[1] + (s.band_axis == 1 ? band : 0);
+    const idx first_d = s.low[0] + band.at[0], first_h = s.low[1] + band.at[1];
     for (idx pd = 0; pd < D->step; pd++)
         for (idx ph = 0; ph < H->step; ph++)
             for (idx d = 0; d < s.extent[0]; d++) {
@@ -148,10 +170,10 @@ template <class T> idx staged_size(const ShiftedVolume& s, bool planes) {
 
 // `count` planes (D, H, W), `channel` elements apart, -> their volumes. Phases of the columns are split in `staged`.
 template <class T>
-void fill_from_planes(const ShiftedVolume& s, idx band, const ColumnRun* runs, const T* plane, idx channel, idx count,
-                      T* volume, T* staged) {
+void fill_from_planes(const ShiftedVolume& s, const BandStart& band, const ColumnRun* runs, const T* plane, idx channel,
+                      idx count, T* volume, T* staged) {
     const idx width = s.view->axis[2].size, step = s.view->axis[2].step;
-    const ColumnWindow window(s, s.band_axis == 2 ? band : 0);
+    const ColumnWindow window(s, band.at[2]);
     for (idx c = 0; c < count; c++, plane += channel, volume += s.size)
         volume_slabs(s, band, [&](const VolumeSlab& slab) {
             const T* from = plane + slab.row * width + window.begin;
@@ -168,11 +190,11 @@ void fill_from_planes(const ShiftedVolume& s, idx band, const ColumnRun* runs, c
 
 // `count` channels next to each other in every pixel -> their volumes, at a step of 1. LANES of them are transposed.
 template <class T>
-void fill_from_pixels(const ShiftedVolume& s, idx band, const ColumnRun* runs, const T* image, idx pixel, idx count,
-                      T* volume, T* staged) {
+void fill_from_pixels(const ShiftedVolume& s, const BandStart& band, const ColumnRun* runs, const T* image, idx pixel,
+                      idx count, T* volume, T* staged) {
     constexpr int L = LANES<T>;
     const idx all = s.view->axis[2].size;
-    const ColumnWindow window(s, s.band_axis == 2 ? band : 0);
+    const ColumnWindow window(s, band.at[2]);
     const idx width = window.width(), joined = width == all;  // rows of pixels follow each other
     for (idx c = 0; c < count; c += L, volume += L * s.size) {
         const idx lanes = std::min<idx>(L, count - c);
@@ -191,12 +213,24 @@ void fill_from_pixels(const ShiftedVolume& s, idx band, const ColumnRun* runs, c
     }
 }
 
-// The axis along which a volume is cut into bands: the outermost that has any length.
-inline int band_axis_of(const View& v) { return v.axis[0].out > 1 ? 0 : v.axis[1].out > 1 ? 1 : 2; }
+// Planes of which `elements` do not hold two positions of a channel are cut inside: where several channels still have
+// bands of rows that repeat few, and in any case where a plane is beyond L2.
+inline bool cut_planes(const View& v, bool flat, idx elements) {
+    constexpr idx CHANNELS = 8, BEYOND = 8;
+    const idx two = ShiftedVolume(v, 0, 2, flat).size;
+    if (two <= elements || two > BEYOND * elements) return two > elements;
+    const ShiftedVolume row(v, 1, 1, flat), rows(v, 1, 2, flat);
+    return elements / CHANNELS / (rows.size - row.size) >= 3 * (row.extent[1] - 1);
+}
 
-// Bands of equal length whose volumes are about `elements` for all channels together.
-inline idx band_length(const View& v, bool flat, idx channels, idx elements) {
-    const int axis = band_axis_of(v);
+// The axis along which a volume is cut into bands: the outermost that has any length and is not too large inside.
+inline int band_axis_of(const View& v, bool flat, idx elements) {
+    if (v.axis[0].out > 1 && !cut_planes(v, flat, elements)) return 0;
+    return v.axis[1].out > 1 && ShiftedVolume(v, 1, 2, flat).size <= elements ? 1 : 2;
+}
+
+// Bands of equal length along an axis whose volumes are about `elements` for all channels together.
+inline idx band_length(const View& v, int axis, bool flat, idx channels, idx elements) {
     const ShiftedVolume one(v, axis, 1, flat), two(v, axis, std::min<idx>(2, v.axis[axis].out), flat);
     const idx each = std::max<idx>(1, (two.size - one.size) * channels), fixed = one.size * channels - each;
     const idx fit = std::max<idx>(1, (elements - fixed) / each), bands = ceil_div(v.axis[axis].out, fit);
