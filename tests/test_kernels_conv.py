@@ -184,6 +184,7 @@ LARGE = {
     "small maps": dict(c=33, k=97, size=(4, 5), window=(5, 5), n=9, stride=2),
     "smallest maps": dict(c=50, k=40, size=(4, 4), window=(4, 4), n=17, padding=0),
     "few pixels": dict(c=33, k=97, size=(4, 3), window=(4, 4), n=3, padding=((4, 2), (3, 4)), stride=2),
+    "pixels that no tap meets": dict(c=33, k=33, size=(1,), window=(1,), n=1, stride=2, padding=((3, 4),)),
     "few jobs": dict(c=64, k=3, size=(3, 50), window=(3, 3), n=1),
 }
 

@@ -170,7 +170,10 @@ def gather_first_job(begin, end, thread, arguments):
             index[a_rows + i], index[c_rows + i] = i * a_row, i * c_row
         if taps == 0:
             for k in range(k0, k1):
-                clear_run(col, c_at + k * c_row, 1, count)
+                if in_place:
+                    clear_run(to, c_at + k * c_row, 1, count)
+                else:
+                    clear_run(col, c_at + k * c_row, 1, count)
         for q0 in range(0, all_depth, KC):
             q1 = min(all_depth, q0 + KC)
             pack_pixels(
