@@ -37,6 +37,7 @@ from fastconv.kernels.numba.winograd_tiles import (
     CHANNELS,
     COLUMNS,
     DEPTH,
+    GROUPS,
     IMAGES,
     IN_H,
     IN_W,
@@ -56,9 +57,12 @@ from fastconv.kernels.numba.winograd_transforms import transform_filter3, transf
 
 Array = NDArray[Any]
 ACTIVATION = 15
-# Bytes of transformed input of a job: with its products (36 tiles x 48 columns) it stays in a 1 MB level
-# 2 cache.
-INPUT_BYTES = 512 * 1024
+# Bytes of transformed input of a job, which with its products stays in a 1 MB level 2 cache; its most tiles.
+INPUT_BYTES, TILES = 512 * 1024, 128
+# Of transformed filters: beyond it, a panel of filters is transformed by the one thread that multiplies it,
+# some of the depth at a time, with as many tiles as a thread's share of all inputs takes.
+FILTER_BYTES, PANEL_DEPTH, PANEL_INPUT_BYTES, PANEL_TILES = 12 << 20, 64, 5 << 19, 64
+FIRST_LINE, GROUP = 16, 17
 
 
 def transform_filters_job(begin, end, thread, arguments):
@@ -163,11 +167,88 @@ def gather_job(begin, end, thread, arguments):
                 )  # fmt: skip
 
 
+def transform_job(begin, end, thread, arguments):
+    """A job: a line of tiles of a group -> inputs, which all threads share."""
+    o, x, inputs, slab = unpack(arguments)
+    L = lanes(x)
+    depth, tiles, tile_rows = o[DEPTH], o[TILE_COLUMNS], (o[OUT_H] + 3) // 4
+    wide, columns = whole_vectors(x, depth), 4 * o[TILE_COLUMNS] + 2
+    far = odd_vectors(whole_rows(o[TILE_LINES] * tiles) * wide, L)
+    shape, at_slab = (o[CHANNELS], o[IN_H], o[IN_W], o[LAST]), thread * 6 * columns * wide
+    for job in range(begin, end):
+        line = o[FIRST_LINE] + job
+        h = line % tile_rows * 4 - o[PAD_H]
+        image, channel = line // tile_rows, o[GROUP] * depth
+        copy_slab(x, shape, channel, depth, image, h, -o[PAD_W], 6, columns, slab, at_slab)
+        transform_inputs(slab, at_slab, columns, tiles, wide, inputs, job * tiles * wide, far)
+
+
+def panel_job(begin, end, thread, arguments):
+    """A job: a panel of filters of a group, through all the tiles in `inputs`."""
+    o, w, inputs, bias, y, u, products, strip = unpack(arguments)
+    L = lanes(y)
+    depth, columns, tiles, tile_rows = o[DEPTH], o[COLUMNS], o[TILE_COLUMNS], (o[OUT_H] + 3) // 4
+    lines = min(o[TILE_LINES], o[IMAGES] * tile_rows - o[FIRST_LINE])
+    most, width, wide = whole_rows(o[TILE_LINES] * tiles), panel_width(columns, L), whole_vectors(y, depth)
+    panels = (columns + width - 1) // width
+    far_v, far_u, far_m = (
+        odd_vectors(most * wide, L), odd_vectors(PANEL_DEPTH * width, L), odd_vectors(most * width, L)
+    )  # fmt: skip
+    at_u, at_products = (
+        thread * 36 * odd_vectors(PANEL_DEPTH * NV * L, L),
+        thread * 36 * odd_vectors(most * NV * L, L),
+    )
+    at_strip = thread * 16 * tiles * NV * L
+    for panel in range(begin, end):
+        source, tap = (o[GROUP] * panels + panel) * 9 * depth * width, depth * width
+        for first in range(0, depth, PANEL_DEPTH):
+            count = min(PANEL_DEPTH, depth - first)
+            for i in range(0, count * width, L):
+                at_w = source + first * width + i
+                transform_filter3(w, at_w, 3 * tap, tap, u, at_u + i, 6 * far_u, far_u)
+            for f in range(36):
+                multiply(
+                    lines * tiles, count, inputs, f * far_v + first, wide, 1, u, at_u + f * far_u, width,
+                    products, at_products + f * far_m, first > 0,
+                )  # fmt: skip
+        for job in range(lines):
+            line = o[FIRST_LINE] + job
+            write_outputs(
+                o, y, products, at_products + job * tiles * width, far_m, width, line // tile_rows,
+                line % tile_rows, 0, tiles, o[GROUP] * columns + panel * width,
+                min(width, columns - panel * width), bias, strip, at_strip,
+            )  # fmt: skip
+
+
+def gather_by_panels(options: Array, x: Array, w: Array, bias: Array, y: Array, threads: int) -> None:
+    """All threads transform as many lines of tiles as they have room for, then share the panels."""
+    L, distance = vector_bytes() // x.itemsize, in_python(odd_vectors)
+    images, groups, depth, columns, out_h, out_w = options[
+        [IMAGES, GROUPS, DEPTH, COLUMNS, OUT_H, OUT_W]
+    ].tolist()
+    tiles, lines, wide = up(out_w, 4), images * up(out_h, 4), up(depth, L) * L
+    room = threads * PANEL_INPUT_BYTES // (36 * wide * x.itemsize * tiles)
+    block = max(1, min(lines, room, up(PANEL_TILES, tiles)))
+    most = in_python(whole_rows)(block * tiles)
+    inputs = workspace(36 * distance(most * wide, L), x.dtype)
+    slab = workspace(threads * 6 * (4 * tiles + 2) * wide, x.dtype)
+    sizes = (distance(PANEL_DEPTH * NV * L, L) * 36, distance(most * NV * L, L) * 36, 16 * tiles * NV * L)
+    scratch = [workspace(threads * size, x.dtype) for size in sizes]
+    panels = up(columns, in_python(panel_width)(columns, L))
+    for group in range(groups):
+        for first in range(0, lines, block):
+            now = options.copy()
+            now[[TILE_LINES, TILE_COLUMNS, FIRST_LINE, GROUP]] = block, tiles, first, group
+            here = min(block, lines - first)
+            run(transform_job, here, min(threads, here), now, x, inputs, slab)
+            run(panel_job, panels, min(threads, panels), now, w, inputs, bias, y, *scratch)
+
+
 def tile_block(tile_columns: int, lines: int, depth: int, itemsize: int, jobs: int) -> tuple[int, int]:
     """(lines of tiles, tiles of a line) of a job: as much input as INPUT_BYTES, but enough jobs for the
     threads.
     """
-    most = max(8, INPUT_BYTES // (36 * depth * itemsize) // 8 * 8)
+    most = max(8, min(TILES, INPUT_BYTES // (36 * depth * itemsize) // 8 * 8))
     while most > 16 and tile_columns * lines < jobs * most:
         most //= 2
     columns = up(tile_columns, up(tile_columns, most))
@@ -195,6 +276,14 @@ def gather(
     panels = spec.groups * up(columns, width)
     packed = pack_panels(spec, w, width, threads, backward=backward)
     far_u = in_python(odd_vectors)(depth * width, L)
+    options = np.array(
+        [spec.n, spec.groups, depth * spec.groups, columns * spec.groups, depth, columns, *sizes[0],
+        *sizes[1], *pads, spec.channels_last, 0, 0, ACTIVATIONS.index(activation), 0, 0]
+    )  # fmt: skip
+    bias = np.empty(0, x.dtype) if bias is None else bias
+    if panels * 36 * far_u * x.itemsize > FILTER_BYTES:
+        gather_by_panels(options, x, packed, bias, y, useful_threads(threads, panels, spec.flops / 4))
+        return
     u = workspace(panels * 36 * far_u, w.dtype)
     helpers = useful_threads(threads, panels * depth, 30.0 * u.size)
     run(transform_filters_job, panels * depth, helpers, np.array([depth, width, far_u]), packed, u)
@@ -206,11 +295,7 @@ def gather(
     )
     jobs = spec.groups * up(lines, tile_lines) * up(tile_columns, block_columns)
     threads = useful_threads(threads, jobs, spec.flops / 4)
-    options = np.array(
-        [spec.n, spec.groups, depth * spec.groups, columns * spec.groups, depth, columns, *sizes[0],
-        *sizes[1], *pads,
-         spec.channels_last, tile_lines, block_columns, ACTIVATIONS.index(activation)]
-    )  # fmt: skip
+    options[[TILE_LINES, TILE_COLUMNS]] = tile_lines, block_columns
     tiles, distance = in_python(whole_rows)(tile_lines * block_columns), in_python(odd_vectors)
     wide = up(depth, L) * L
     scratch = (
@@ -220,7 +305,7 @@ def gather(
         16 * block_columns * NV * L,
     )
     run(
-        *(gather_job, jobs, threads, options, x, u, np.empty(0, x.dtype) if bias is None else bias, y),
+        *(gather_job, jobs, threads, options, x, u, bias, y),
         *(workspace(threads * size, x.dtype) for size in scratch),
     )
 
