@@ -61,6 +61,39 @@ def test_the_workspace_beyond_packed_filters_is_small(name: str, layout: str) ->
         assert kernel.workspace(pass_name, spec, 2) <= 2 * MOST_PER_THREAD + filters, (pass_name, kernel.name)
 
 
+JUST_IN_TIME = [name for name in KERNELS if name.startswith("numba.")]
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("pass_name", CONV_PASSES)
+@pytest.mark.parametrize("name", JUST_IN_TIME)
+def test_numba_kernels_tell_what_a_run_allocates(name: str, pass_name: str, layout: str) -> None:
+    from fastconv.kernels.numba import jit
+
+    kernel = KERNELS[name]
+    for problem in (PROBLEMS["digits_c2"], PROBLEMS["mbv2_dw14"]):
+        spec = spec_of(problem, layout)
+        if refusal(kernel, pass_name, spec, "high") is None:
+            arguments = (spec, *random_arguments(pass_name, spec), 2)
+            assert kernel.workspace(pass_name, spec, 2) == jit.allocated(
+                kernel.passes[pass_name], arguments, dry=False
+            )
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("name", [n for n in JUST_IN_TIME if n in ("numba.depthwise", "numba.winograd")])
+def test_numba_workspace_beyond_packed_filters_is_small(name: str, layout: str) -> None:
+    kernel, told = KERNELS[name], 0
+    for problem in NAMES:
+        spec = spec_of(PROBLEMS[problem], layout)
+        filters = 5 * int(np.prod(spec.w_shape)) * spec.dtype.itemsize  # packed, and transformed from there
+        for pass_name in CONV_PASSES:
+            if refusal(kernel, pass_name, spec, "high") is None:
+                told = kernel.workspace(pass_name, spec, 2)
+                assert told <= 2 * MOST_PER_THREAD + filters, (problem, pass_name)
+    assert told > 0
+
+
 def test_it_is_told_before_and_after_a_run_and_costs_no_computation() -> None:
     x, w = (2, 32, 30, 30), (64, 32, 3, 3)
     told = fc.explain("forward", x, w, kernel="cython.im2col", measure=False)
