@@ -185,6 +185,10 @@ LARGE = {
     "smallest maps": dict(c=50, k=40, size=(4, 4), window=(4, 4), n=17, padding=0),
     "few pixels": dict(c=33, k=97, size=(4, 3), window=(4, 4), n=3, padding=((4, 2), (3, 4)), stride=2),
     "pixels that no tap meets": dict(c=33, k=33, size=(1,), window=(1,), n=1, stride=2, padding=((3, 4),)),
+    "columns that no tap meets": dict(
+        **dict(c=7, k=40, size=(4, 1), window=(2, 1), n=3),
+        **dict(stride=(1, 2), dilation=(4, 1), padding=((5, 2), (3, 5))),
+    ),
     "few jobs": dict(c=64, k=3, size=(3, 50), window=(3, 3), n=1),
 }
 

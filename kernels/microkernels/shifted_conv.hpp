@@ -183,14 +183,15 @@ void run_shifted_job(const ShiftedConv<T>& p, const ShiftedJob<T>& job, idx chun
     ShiftedRows<T> to{scratch.lines, pitch, rows_in_place(p, v, s)};
     if (to.direct)
         to.at = p.dest + job.image * p.dest_image + job.group * p.channels * p.dest_channel, to.channel = p.dest_channel;
-    const bool cleared = v.parts.empty() || v.parts[0].rows < v.phases * p.channels || p.depth == 0;
+    const bool taps = v.view.taps() > 0;  // strides beyond the window leave pixels that no tap meets
+    const bool cleared = !taps || v.parts[0].rows < v.phases * p.channels || p.depth == 0;
     if (cleared)
         position_runs(s, to.direct, [&](idx d, idx h, idx length) {
             T* at = to.at + (to.direct ? dest_row(p, job, d, h) : s.position(d, h));
             for (idx r = 0; r < v.phases * p.channels; r++) clear_run(at + r * to.channel, length);
         });
-    column_runs(s, job.first, scratch.runs);
-    for (idx c = 0; c < p.depth; c += chunk) {
+    if (taps) column_runs(s, job.first, scratch.runs);
+    for (idx c = 0; c < p.depth && taps; c += chunk) {
         const idx end = std::min(c + chunk, p.depth);
         fill_channels(p, job, c, end, scratch);
         for (size_t part = 0; part < v.parts.size(); part++)
