@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastconv.kernels.numba import shifted
+from fastconv.kernels.numba import shifted, shifted_grad
 from fastconv.kernels.numba.epilogue import ACTIVATIONS, finish
 from fastconv.kernels.numba.filters import bias_grad, pack_panels
 from fastconv.kernels.numba.geometry import (
@@ -475,6 +475,16 @@ def filter_grad_last_job(begin, end, thread, arguments):
 
 
 def filter_grad(spec: Any, x: Array, dy: Array, dw: Array, db: Array | None, threads: int) -> None:
+    plan = shifted_grad.grad_plan_of(spec)
+    if plan is None:
+        filter_grad_in_place(spec, x, dy, dw, threads)
+    else:
+        shifted_grad.filter_grad(plan, spec, x, dy, dw, threads)
+    if db is not None:
+        bias_grad(spec, dy, db, threads)
+
+
+def filter_grad_in_place(spec: Any, x: Array, dy: Array, dw: Array, threads: int) -> None:
     c, k = spec.c // spec.groups, spec.k // spec.groups
     if spec.channels_last:
         pair = 2 * vector_bytes() // x.itemsize
@@ -483,5 +493,3 @@ def filter_grad(spec: Any, x: Array, dy: Array, dw: Array, db: Array | None, thr
         jobs = spec.groups * -(-k // ROWS) * -(-c // 2)
     job = filter_grad_last_job if spec.channels_last else filter_grad_first_job
     run(job, jobs, useful_threads(threads, jobs, spec.flops), spec.geometry, x, dy, dw)
-    if db is not None:
-        bias_grad(spec, dy, db, threads)

@@ -103,7 +103,8 @@ def tile_of(vectors: int) -> Any:
         rows = a_at + np.arange(MR)[:, None] * a_row + np.arange(depth) * a_step
         columns = b[b_at : b_at + depth * width].reshape(depth, width)
         to = c[c_at : c_at + MR * width].reshape(MR, width)
-        to[...] = (to if add else 0) + a[rows] @ columns
+        with np.errstate(all="ignore"):  # rows beyond the last hold whatever memory held
+            to[...] = (to if add else 0) + a[rows] @ columns
 
     return emits(emit)(tile_in_python)
 
