@@ -284,6 +284,25 @@ def test_filters_are_prepared_once_for_each_pass_that_runs(preparing: list[str])
     assert preparing == ["forward", "input_grad", "forward"]
 
 
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("pass_name", ["forward", "input_grad"])
+@pytest.mark.parametrize(("name", "stride"), [("cython.blocked", 2), ("cython.winograd", 1)])
+def test_compiled_kernels_prepare_filters_of_many_channels(
+    name: str, stride: int, pass_name: str, layout: str
+) -> None:
+    """They could give back w, and would compute the same."""
+    kernel = registry.kernels_by_name()[name]
+    if kernel.missing:
+        pytest.skip(kernel.missing)
+    x_shape, w_shape = (
+        ((1, 128, 9, 9), (128, 128, 3, 3)) if layout == "NCHW" else ((1, 9, 9, 128), (3, 3, 128, 128))
+    )
+    spec = fc.plan_conv2d(x_shape, w_shape, stride=stride, padding=1, layout=layout).spec
+    w = normal(*w_shape)
+    prepared = kernel.prepare(pass_name, spec, w)
+    assert prepared is not w and prepared.size >= w.size
+
+
 def test_prepared_filters_are_for_zero_padding(preparing: list[str]) -> None:
     """Other modes compute band by band, each with a geometry of its own."""
     planned = plan(kernel="packs", padding_mode="reflect")

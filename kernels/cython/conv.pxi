@@ -1,17 +1,25 @@
 # The convolution passes: one pair of functions (float32, float64) for each algorithm and pass.
 
+from libcpp cimport bool as cppbool
+
 ctypedef void (*forward32)(const Geometry&, const float*, const float*, const float*, Activation, float*, int) except + nogil
 ctypedef void (*forward64)(const Geometry&, const double*, const double*, const double*, Activation, double*, int) except + nogil
 ctypedef void (*input_grad32)(const Geometry&, const float*, const float*, float*, int) except + nogil
 ctypedef void (*input_grad64)(const Geometry&, const double*, const double*, double*, int) except + nogil
 ctypedef void (*filter_grad32)(const Geometry&, const float*, const float*, float*, float*, int) except + nogil
 ctypedef void (*filter_grad64)(const Geometry&, const double*, const double*, double*, double*, int) except + nogil
+ctypedef void (*prepare32)(const Geometry&, cppbool, const float*, float*, int) except + nogil
+ctypedef void (*prepare64)(const Geometry&, cppbool, const double*, double*, int) except + nogil
 
 
 cdef extern from "blocked.hpp" namespace "fastconv" nogil:
     void c_blocked_forward "fastconv::blocked_forward"[T](const Geometry&, const T*, const T*, const T*, Activation, T*, int) except +
     void c_blocked_input_grad "fastconv::blocked_input_grad"[T](const Geometry&, const T*, const T*, T*, int) except +
     void c_blocked_filter_grad "fastconv::blocked_filter_grad"[T](const Geometry&, const T*, const T*, T*, T*, int) except +
+    void c_blocked_forward_prepared "fastconv::blocked_forward_prepared"[T](const Geometry&, const T*, const T*, const T*, Activation, T*, int) except +
+    void c_blocked_input_grad_prepared "fastconv::blocked_input_grad_prepared"[T](const Geometry&, const T*, const T*, T*, int) except +
+    cnp.npy_intp c_blocked_prepared_elements "fastconv::blocked_prepared_elements"[T](const Geometry&, bint) except +
+    void c_blocked_prepare "fastconv::blocked_prepare"[T](const Geometry&, cppbool, const T*, T*, int) except +
 
 cdef extern from "depthwise_kernel.hpp" namespace "fastconv" nogil:
     void c_depthwise_forward "fastconv::depthwise_forward"[T](const Geometry&, const T*, const T*, const T*, Activation, T*, int) except +
@@ -72,6 +80,28 @@ cdef void run_filter_grad(filter_grad32 f32, filter_grad64 f64, spec, cnp.ndarra
             f64(g[0], <double*>px, <double*>pdy, <double*>pdw, <double*>pdb, threads)
 
 
+cdef prepared_filters(prepare32 f32, prepare64 f64, cnp.npy_intp elements, pass_name, spec, cnp.ndarray w):
+    """Filters packed or transformed for a pass, as a vector of so many elements; w itself where there are none."""
+    cdef const Geometry* g = <const Geometry*>cnp.PyArray_DATA(<cnp.ndarray>spec.geometry)
+    cdef bint input_grad = pass_name == "input_grad", single = is_float32(w)
+    cdef cnp.npy_intp length = elements + 64 // w.itemsize
+    cdef void* pw = data_of(w)
+    cdef void* pu
+    cdef cnp.ndarray u
+    if elements == 0:
+        return w
+    u = cnp.PyArray_EMPTY(1, &length, cnp.PyArray_TYPE(w), 0)
+    first = -<cnp.npy_intp>data_of(u) % 64 // w.itemsize  # panels start at a cache line
+    u = u[first:first + elements]
+    pu = data_of(u)
+    with nogil:
+        if single:
+            f32(g[0], input_grad, <float*>pw, <float*>pu, 1)
+        else:
+            f64(g[0], input_grad, <double*>pw, <double*>pu, 1)
+    return u
+
+
 def blocked_forward(spec, x, w, bias, y, activation, threads):
     run_forward(c_blocked_forward[float], c_blocked_forward[double], spec, x, w, bias, y, activation, threads)
 
@@ -82,6 +112,26 @@ def blocked_input_grad(spec, dy, w, dx, threads):
 
 def blocked_filter_grad(spec, x, dy, dw, db, threads):
     run_filter_grad(c_blocked_filter_grad[float], c_blocked_filter_grad[double], spec, x, dy, dw, db, threads)
+
+
+def blocked_prepare(pass_name, spec, w):
+    """The packed filters; w itself where the pass reads them in place or packs few."""
+    cdef const Geometry* g = <const Geometry*>cnp.PyArray_DATA(<cnp.ndarray>spec.geometry)
+    cdef bint input_grad = pass_name == "input_grad"
+    elements = c_blocked_prepared_elements[float](g[0], input_grad) if is_float32(w) else c_blocked_prepared_elements[double](g[0], input_grad)
+    return prepared_filters(c_blocked_prepare[float], c_blocked_prepare[double], elements, pass_name, spec, w)
+
+
+def blocked_forward_prepared(spec, x, packed, bias, y, activation, threads):
+    if packed.ndim > 1:
+        return blocked_forward(spec, x, packed, bias, y, activation, threads)
+    run_forward(c_blocked_forward_prepared[float], c_blocked_forward_prepared[double], spec, x, packed, bias, y, activation, threads)
+
+
+def blocked_input_grad_prepared(spec, dy, packed, dx, threads):
+    if packed.ndim > 1:
+        return blocked_input_grad(spec, dy, packed, dx, threads)
+    run_input_grad(c_blocked_input_grad_prepared[float], c_blocked_input_grad_prepared[double], spec, dy, packed, dx, threads)
 
 
 def depthwise_forward(spec, x, w, bias, y, activation, threads):

@@ -7,7 +7,7 @@ cdef extern from "winograd.hpp" namespace "fastconv" nogil:
     void c_winograd_forward_prepared "fastconv::winograd_forward_prepared"[T](const Geometry&, const T*, const T*, const T*, Activation, T*, int) except +
     void c_winograd_input_grad_prepared "fastconv::winograd_input_grad_prepared"[T](const Geometry&, const T*, const T*, T*, int) except +
     cnp.npy_int64 c_winograd_prepared_elements "fastconv::winograd_prepared_elements"[T](const Geometry&, bint)
-    void c_winograd_prepare "fastconv::winograd_prepare"[T](const Geometry&, bint, const T*, T*, int) except +
+    void c_winograd_prepare "fastconv::winograd_prepare"[T](const Geometry&, cppbool, const T*, T*, int) except +
 
 
 def winograd_forward(spec, x, w, bias, y, activation, threads):
@@ -22,24 +22,12 @@ def winograd_filter_grad(spec, x, dy, dw, db, threads):
     run_filter_grad(c_winograd_filter_grad[float], c_winograd_filter_grad[double], spec, x, dy, dw, db, threads)
 
 
-def winograd_prepare(pass_name, spec, cnp.ndarray w):
-    """The transformed filters as a vector; w itself where it is cheaper to transform them in each call."""
+def winograd_prepare(pass_name, spec, w):
+    """The transformed filters; w itself where it is cheaper to transform them in each call."""
     cdef const Geometry* g = <const Geometry*>cnp.PyArray_DATA(<cnp.ndarray>spec.geometry)
     cdef bint input_grad = pass_name == "input_grad"
-    cdef cnp.ndarray u
-    if is_float32(w):
-        elements = c_winograd_prepared_elements[float](g[0], input_grad)
-    else:
-        elements = c_winograd_prepared_elements[double](g[0], input_grad)
-    if elements == 0:
-        return w
-    shape = <cnp.npy_intp>elements
-    u = cnp.PyArray_EMPTY(1, &shape, cnp.PyArray_TYPE(w), 0)
-    if is_float32(w):
-        c_winograd_prepare[float](g[0], input_grad, <float*>data_of(w), <float*>data_of(u), 1)
-    else:
-        c_winograd_prepare[double](g[0], input_grad, <double*>data_of(w), <double*>data_of(u), 1)
-    return u
+    elements = c_winograd_prepared_elements[float](g[0], input_grad) if is_float32(w) else c_winograd_prepared_elements[double](g[0], input_grad)
+    return prepared_filters(c_winograd_prepare[float], c_winograd_prepare[double], elements, pass_name, spec, w)
 
 
 def winograd_forward_prepared(spec, x, u, bias, y, activation, threads):

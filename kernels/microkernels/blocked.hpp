@@ -35,8 +35,9 @@ ChannelsFirst<T> channels_first_problem(const Geometry& g, bool input_grad, cons
 }
 
 // A 1x1 window at stride 1 without padding.
-inline bool pointwise(const View& v) {
-    for (const Axis& x : v.axis)
+inline bool pointwise(const std::vector<View>& views) {
+    if (views.size() != 1) return false;
+    for (const Axis& x : views[0].axis)
         if (x.taps() != 1 || x.offset[0] || x.step != 1 || x.stride != 1 || x.size != x.out) return false;
     return true;
 }
@@ -49,18 +50,28 @@ template <class T> bool few_channels(const Geometry& g) { return g.c_group() < L
 
 // Channels-first pays for it with a transpose of the output, little beside a depth of 256 (docs/performance.md).
 // Taps far apart would have bands larger than their pixels' columns of im2col.
-template <class T> bool padded_pays(const Geometry& g, int threads) {
+template <class T> bool padded_pays(const Geometry& g) {
     const idx depth = g.taps() * g.c_group();
     if (g.taps() == 1 || (depth > PADDED_DEPTH && !few_channels<T>(g))) return false;
-    const PaddedBand band = forward_band<T>(g, threads);
+    const PaddedBand band = forward_band<T>(g, 1);
     if (band.size() > band.pixels() * depth) return false;
     return g.channels_last || (few_channels<T>(g) && depth >= 256 && g.k_group() >= 2 * LANES<T>);
+}
+
+template <class T> bool shifted_forward_pays(const Geometry& g) {
+    return !g.channels_last && (g.k_group() <= SHIFTED_ROWS || few_channels<T>(g)) && g.taps() > 1;
+}
+
+template <class T> bool shifted_input_grad_pays(const Geometry& g) {
+    // a whole vector of channels is gathered where its phases would have to be moved apart
+    const idx most = g.channels_last ? LANES<T> - (g.stride[2] > 1) : SHIFTED_ROWS;
+    return g.c_group() <= most && g.taps() > 1;
 }
 
 template <class T>
 void run_channels_first(const Geometry& g, const std::vector<View>& views, const Filters<T>& filters,
                         const ChannelsFirst<T>& p, int threads) {
-    if (views.size() == 1 && pointwise(views[0]))
+    if (pointwise(views))
         pointwise_first(g, p, Matrix<const T>{filters.at, filters.column_stride, filters.depth_stride}, filters.group_stride,
                         threads);
     else
@@ -68,39 +79,87 @@ void run_channels_first(const Geometry& g, const std::vector<View>& views, const
 }
 
 template <class T>
-void blocked_forward(const Geometry& g, const T* x, const T* w, const T* bias, Activation activation, T* y, int threads) {
-    std::vector<View> views{forward_view(g)};
-    if (padded_pays<T>(g, threads)) return padded_forward(g, x, w, bias, activation, y, threads);
+void gathered_forward(const Geometry& g, const T* x, const Filters<T>& filters, const T* bias, Activation activation, T* y,
+                      int threads) {
+    const std::vector<View> views{forward_view(g)};
     if (g.channels_last) {
         ChannelsLast<T> p = channels_last_problem(g, false, x, y);
         p.bias = bias, p.activation = activation;
-        gather_channels_last(g, views, forward_filters(g, w), p, threads);
+        gather_channels_last(g, views, filters, p, threads);
     } else {
-        if ((g.k_group() <= SHIFTED_ROWS || few_channels<T>(g)) && g.taps() > 1) {
-            ShiftedConv<T> p = shifted_problem(g, false, x, y);
-            p.bias = bias, p.activation = activation;
-            return shifted_conv(p, {shifted_forward_view(g, w)}, flops_of(g), threads);
-        }
         ChannelsFirst<T> p = channels_first_problem(g, false, x, y);
         p.bias = bias, p.activation = activation;
-        run_channels_first(g, views, forward_filters(g, w), p, threads);
+        run_channels_first(g, views, filters, p, threads);
     }
 }
 
+template <class T>
+void gathered_input_grad(const Geometry& g, const T* dy, const Filters<T>& filters, T* dx, int threads) {
+    const std::vector<View> views = input_grad_views(g);
+    if (g.channels_last)
+        gather_channels_last(g, views, filters, channels_last_problem(g, true, dy, dx), threads);
+    else
+        run_channels_first(g, views, filters, channels_first_problem(g, true, dy, dx), threads);
+}
+
+template <class T>
+void blocked_forward(const Geometry& g, const T* x, const T* w, const T* bias, Activation activation, T* y, int threads) {
+    if (padded_pays<T>(g)) return padded_forward(g, x, w, bias, activation, y, threads);
+    if (shifted_forward_pays<T>(g)) {
+        ShiftedConv<T> p = shifted_problem(g, false, x, y);
+        p.bias = bias, p.activation = activation;
+        return shifted_conv(p, {shifted_forward_view(g, w)}, flops_of(g), threads);
+    }
+    gathered_forward(g, x, forward_filters(g, w), bias, activation, y, threads);
+}
+
 template <class T> void blocked_input_grad(const Geometry& g, const T* dy, const T* w, T* dx, int threads) {
-    // a whole vector of channels is gathered where its phases would have to be moved apart
-    const idx most = g.channels_last ? LANES<T> - (g.stride[2] > 1) : SHIFTED_ROWS;
-    if (g.c_group() <= most && g.taps() > 1) {
+    if (shifted_input_grad_pays<T>(g)) {
         std::vector<T> packed;
         const std::vector<ShiftedView<T>> views = shifted_gradient_views(g, w, packed, threads);
         return shifted_conv(shifted_problem(g, true, dy, dx), views, flops_of(g), threads);
     }
-    std::vector<View> views = input_grad_views(g);
-    if (g.channels_last) {
-        gather_channels_last(g, views, input_grad_filters(g, w), channels_last_problem(g, true, dy, dx), threads);
-    } else {
-        run_channels_first(g, views, input_grad_filters(g, w), channels_first_problem(g, true, dy, dx), threads);
+    gathered_input_grad(g, dy, input_grad_filters(g, w), dx, threads);
+}
+
+// The packed filters of a pass, a view after another; none where its filters are read in place or are few.
+template <class T> std::vector<PackedFilters<T>> blocked_filters(const Geometry& g, bool input_grad, const T* w) {
+    const std::vector<View> views = input_grad ? input_grad_views(g) : std::vector<View>{forward_view(g)};
+    std::vector<PackedFilters<T>> packed;
+    if (input_grad ? shifted_input_grad_pays<T>(g) : padded_pays<T>(g) || shifted_forward_pays<T>(g)) return packed;
+    if (!g.channels_last && pointwise(views)) return packed;
+    const Filters<T> filters = input_grad ? input_grad_filters(g, w) : forward_filters(g, w);
+    const idx depth = input_grad ? g.k_group() : g.c_group(), columns = input_grad ? g.c_group() : g.k_group();
+    for (const View& v : views) packed.emplace_back(g, v, filters, g.groups, depth, columns);
+    return packed;
+}
+
+template <class T> idx blocked_prepared_elements(const Geometry& g, bool input_grad) {
+    idx elements = 0;
+    for (const PackedFilters<T>& p : blocked_filters<T>(g, input_grad, nullptr)) elements += p.elements();
+    return elements;
+}
+
+template <class T> void blocked_prepare(const Geometry& g, bool input_grad, const T* w, T* packed, int threads) {
+    for (const PackedFilters<T>& p : blocked_filters(g, input_grad, w)) {
+        p.pack_into(packed, threads);
+        packed += p.elements();
     }
+}
+
+template <class T>
+void blocked_forward_prepared(const Geometry& g, const T* x, const T* packed, const T* bias, Activation activation, T* y,
+                              int threads) {
+    Filters<T> filters = forward_filters<T>(g, nullptr);
+    filters.packed = packed;
+    gathered_forward(g, x, filters, bias, activation, y, threads);
+}
+
+template <class T>
+void blocked_input_grad_prepared(const Geometry& g, const T* dy, const T* packed, T* dx, int threads) {
+    Filters<T> filters = input_grad_filters<T>(g, nullptr);
+    filters.packed = packed;
+    gathered_input_grad(g, dy, filters, dx, threads);
 }
 
 // Below a tile's rows of channels, rows are made of channels and taps together.

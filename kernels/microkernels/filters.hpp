@@ -10,6 +10,7 @@ namespace fastconv {
 template <class T> struct Filters {
     const T* at;
     idx tap_stride, depth_stride, column_stride, group_stride;
+    const T* packed = nullptr;  // a plan's: the PackedFilters of all views after one another; `at` is null then
 };
 
 template <class T> inline Filters<T> forward_filters(const Geometry& g, const T* w) {

@@ -252,8 +252,8 @@ void gather_pixels(const GatherView<T>& v, const Positions& box, const PixelBox<
     const Panels<T>& panels = v.filters.panels;
     const idx column = panels.first(columns.panel), blocks = (idx)v.blocks.size();
     for (idx b = 0; b < blocks; b++) {
-        const T* filters = v.filters.memory ? v.filters.at(columns.group, b, columns.panel) : s.filters;
-        if (!v.filters.memory)
+        const T* filters = v.filters.packed ? v.filters.at(columns.group, b, columns.panel) : s.filters;
+        if (!v.filters.packed)
             for (idx panel = columns.panel; panel < columns.panel + columns.panels; panel++)
                 v.filters.pack_panel(columns.group, b, panel,
                                      s.filters + v.filters.blocks[b].length * (panels.first(panel) - column));

@@ -219,11 +219,16 @@ void gather_boxes(const Geometry& g, const std::vector<View>& views, const Filte
     const Boxes boxes = choose_boxes(views, p, threads);
     PixelBox<const T> source{nullptr, {boxes.source[0], boxes.source[1], boxes.source[2]}, {}, p.depth};
     std::vector<GatherView<T>> gathers;
-    idx kc = 1, runs = 1;
+    idx kc = 1, runs = 1, filter_elements = 0;
     for (const View& v : views) {
         gathers.emplace_back(v, PackedFilters<T>(g, v, filters, p.groups, p.depth, p.rows), source);
-        gathers.back().filters.pack(threads);
-        kc = std::max(kc, gathers.back().filters.kc), runs = std::max(runs, gathers.back().filters.runs());
+        PackedFilters<T>& packed = gathers.back().filters;
+        if (filters.packed)
+            packed.packed = filters.packed + filter_elements;
+        else
+            packed.pack(threads);
+        filter_elements += packed.elements();
+        kc = std::max(kc, packed.kc), runs = std::max(runs, packed.runs());
     }
     const idx panels = gathers[0].filters.panels.count;
     const std::vector<BoxJob> jobs = box_jobs(p, boxes, panels, threads);

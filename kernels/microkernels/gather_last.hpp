@@ -54,20 +54,22 @@ void gather_channels_last(const Geometry& g, const std::vector<View>& views, con
     threads = useful_threads(threads, p.images * p.groups * views[0].positions(), flops_of(g));
     std::vector<GatherView<T>> gathers;
     std::vector<LastJob> jobs;
-    idx longest = 1, runs = 1, own_filters = 0, filter_bytes = 0;
+    idx longest = 1, runs = 1, own_filters = 0, filter_elements = 0;
     for (size_t i = 0; i < views.size(); i++) {
         const View& v = views[i];
         gathers.emplace_back(v, PackedFilters<T>(g, v, filters, p.groups, p.depth, p.columns), p.source);
         PackedFilters<T>& packed = gathers[i].filters;
         longest = std::max(longest, packed.kc), runs = std::max(runs, packed.runs());
-        filter_bytes += packed.total() * packed.row() * (idx)sizeof(T);
         const idx pixels = p.images * v.positions(), panels = packed.panels.count;
         idx per_job, panels_per_job;
         split_last(p.images, p.groups, gathers[i], threads, &per_job, &panels_per_job);
-        if (pixels > per_job)
+        if (filters.packed)
+            packed.packed = filters.packed + filter_elements;
+        else if (pixels > per_job)
             packed.pack(threads);
         else  // no other job needs them
             own_filters = std::max(own_filters, packed.kc * panels_per_job * NR<T>);
+        filter_elements += packed.elements();
         for (idx group = 0; group < p.groups; group++)
             for (idx q = 0; q < pixels; q += per_job)
                 for (idx panel = 0; panel < panels; panel += panels_per_job)
@@ -75,7 +77,7 @@ void gather_channels_last(const Geometry& g, const std::vector<View>& views, con
                                     std::min(panels_per_job, panels - panel)});
     }
     // The phases of a block of pixels after one another, while the block is in L2, where their filters are too.
-    if (views.size() > 1 && filter_bytes <= 2 * FILTER_BYTES)
+    if (views.size() > 1 && filter_elements / p.groups * (idx)sizeof(T) <= 2 * FILTER_BYTES)
         std::stable_sort(jobs.begin(), jobs.end(), [](const LastJob& a, const LastJob& b) { return a.pixel < b.pixel; });
     Workspace workspace(GatherScratch<T>::bytes(runs, own_filters), threads);
     const std::vector<T> zeros(longest, T(0));

@@ -55,7 +55,7 @@ template <class T> struct PackedFilters {
     idx groups, depth, kc;  // depth: channels of a group
     Panels<T> panels;
     std::vector<DepthBlock> blocks;
-    std::unique_ptr<Workspace> memory;
+    const T* packed = nullptr;  // null where each job packs the panels it needs
     idx taps_of_filter;
     std::vector<idx> tap_number;  // of each tap of the filter in the view's order, or -1
     std::vector<int> block_of;    // of each depth
@@ -79,11 +79,9 @@ template <class T> struct PackedFilters {
         for (const DepthBlock& b : blocks) most = std::max(most, b.runs.size());
         return (idx)most;
     }
+    idx elements() const { return groups * total() * row(); }
     // Where panels from `panel` on of a block start.
-    T* at(idx group, size_t block, idx panel) const {
-        const DepthBlock& b = blocks[block];
-        return (T*)memory->of(0) + (group * total() + b.first) * row() + b.length * panels.first(panel);
-    }
+    const T* at(idx group, size_t block, idx panel) const { return packed + offset(group, block, panel); }
     void pack_panel(idx group, size_t block, idx panel, T* to) const {
         const idx ld = panels.width(panel) * LANES<T>;
         for (const TapRun& r : blocks[block].runs)
@@ -91,35 +89,45 @@ template <class T> struct PackedFilters {
                               to + r.at * ld, ld);
     }
     void pack(int threads) {
-        memory.reset(new Workspace(groups * total() * row() * sizeof(T), 1));
+        memory.reset(new Workspace(elements() * sizeof(T), 1));
+        pack_into((T*)memory->of(0), threads);
+        packed = (T*)memory->of(0);
+    }
+    void pack_into(T* to, int threads) const {
         if (filters.tap_stride == 1 && taps_of_filter > 1) {
             const idx chunks = ceil_div(depth, DEPTHS_AT_ONCE);
             parallel_for(groups * panels.count * chunks, threads, [&](idx job, int) {
                 const idx first = job % chunks * DEPTHS_AT_ONCE;
                 transpose_panel(job / chunks / panels.count, job / chunks % panels.count, first,
-                                std::min(DEPTHS_AT_ONCE, depth - first));
+                                std::min(DEPTHS_AT_ONCE, depth - first), to);
             });
             return;
         }
         const idx count = (idx)blocks.size();
         parallel_for(groups * count * panels.count, threads, [&](idx job, int) {
             const idx panel = job % panels.count, block = job / panels.count % count, group = job / panels.count / count;
-            pack_panel(group, block, panel, at(group, block, panel));
+            pack_panel(group, block, panel, to + offset(group, block, panel));
         });
     }
 
 private:
     static constexpr idx DEPTHS_AT_ONCE = 64;
+    std::unique_ptr<Workspace> memory;
+
+    idx offset(idx group, size_t block, idx panel) const {
+        const DepthBlock& b = blocks[block];
+        return (group * total() + b.first) * row() + b.length * panels.first(panel);
+    }
 
     // Filters whose taps lie together: vectors along taps (and channels, where those follow), transposed.
-    void transpose_panel(idx group, idx panel, idx first, idx depths) {
+    void transpose_panel(idx group, idx panel, idx first, idx depths, T* to) const {
         constexpr int L = LANES<T>;
         const idx taps = taps_of_filter, column = panels.first(panel), filled = panels.filled(panel);
         const idx ld = panels.width(panel) * L;
         const bool joined = filters.depth_stride == taps;
         const idx length = joined ? depths * taps : taps;
         std::vector<T*> start;  // of depth 0, were each block the first
-        for (size_t b = 0; b < blocks.size(); b++) start.push_back(at(group, b, panel) - blocks[b].first * ld);
+        for (size_t b = 0; b < blocks.size(); b++) start.push_back(to + offset(group, b, panel) - blocks[b].first * ld);
         for (idx line = 0; line < (joined ? 1 : depths); line++) {
             const T* w = filters.at + group * filters.group_stride + (first + line) * filters.depth_stride +
                          column * filters.column_stride;
