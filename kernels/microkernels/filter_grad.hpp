@@ -51,6 +51,7 @@ template <class T>
 void tap_segments(const FilterGrad<T>& p, const idx tap[3], const std::vector<PixelRun>& runs,
                   std::vector<Segment>& segments) {
     const Axis* axis = p.view->axis;
+    const idx step = axis[2].step * p.x_pixel;
     idx lo, hi;
     axis[2].inside(tap[2], &lo, &hi);
     segments.clear();
@@ -61,7 +62,12 @@ void tap_segments(const FilterGrad<T>& p, const idx tap[3], const std::vector<Pi
         if (begin >= end) continue;
         idx w = begin * axis[2].step + axis[2].offset[tap[2]];
         idx pixel = (d * axis[1].size + h) * axis[2].size + w;
-        segments.push_back({end - begin, r.image * p.x_image + pixel * p.x_pixel, r.at + begin - r.w});
+        const idx a = r.image * p.x_image + pixel * p.x_pixel, b = r.at + begin - r.w;
+        if (!segments.empty() && segments.back().a + segments.back().length * step == a &&
+            segments.back().b + segments.back().length == b)
+            segments.back().length += end - begin;  // rows that follow each other
+        else
+            segments.push_back({end - begin, a, b});
     }
 }
 
@@ -159,15 +165,12 @@ void add_grad_rows(const FilterGrad<T>& p, idx group, const Panels<T>& panels, i
     }
     for (idx c = 0; c < r.count; c += MR) {
         const int m = (int)std::min<idx>(MR, r.count - c);
-        const T* rows[MR];
-        for (int i = 0; i < m; i++) rows[i] = x + (c + i) * p.x_channel;
         for (idx j = panel; j < panel + panel_count; j++) {
             const int width = panels.width(j), lanes = (int)(panels.filled(j) - (width - 1) * L);
-            T* out[MR];
-            for (int i = 0; i < m; i++)
-                out[i] = dw + (r.filter_tap * p.g->c_group() + r.c + c + i) * p.g->k + group * p.g->k_group() + panels.first(j);
-            part_tile_of<T>(m, width)(s.segments.data(), (idx)s.segments.size(), Rows<T>{rows, 0, step},
-                                      s.panel(j - panel), width * L, out, true, lanes);
+            const idx row = r.filter_tap * p.g->c_group() + r.c + c, column = group * p.g->k_group() + panels.first(j);
+            const EvenRows<T> even{x + c * p.x_channel, p.x_channel, step, dw + row * p.g->k + column, p.g->k};
+            even_tile_of<T>(m, width)(s.segments.data(), (idx)s.segments.size(), even, s.panel(j - panel), width * L, true,
+                                      lanes);
         }
     }
 }

@@ -199,6 +199,17 @@ void border_runs(const View& v, const DepthBlock& b, const GatherBlock& block, i
     }
 }
 
+// Whether pixels [q, q + m) are equally far apart, and how far.
+template <class T> bool evenly_spaced(const PixelBlock<T>& pixels, idx q, int m, EvenRows<T>& rows) {
+    if (m < 2) return true;
+    rows.a_row = pixels.source[q + 1] - pixels.source[q], rows.c_row = pixels.dest[q + 1] - pixels.dest[q];
+    bool even = true;
+    for (int i = 2; i < m; i++)
+        even = even && pixels.source[q + i] - pixels.source[q] == i * rows.a_row &&
+               pixels.dest[q + i] - pixels.dest[q] == i * rows.c_row;
+    return even;
+}
+
 // Pixels [q, q + m) at depth block b through some panels, whose filters start at `filters`.
 template <class T>
 void gather_tile(const GatherView<T>& v, size_t b, const T* filters, idx first_panel, idx panel_count, idx q, int m,
@@ -215,9 +226,17 @@ void gather_tile(const GatherView<T>& v, size_t b, const T* filters, idx first_p
     const std::vector<Segment>& segments = inside ? v.blocks[b].merged : s.segments;
     const Panels<T>& panels = v.filters.panels;
     const idx first = panels.first(first_panel);
+    EvenRows<T> even{pixels.source[q], 0, 1, pixels.dest[q], 0};
+    const bool is_even = inside && evenly_spaced(pixels, q, m, even);
     for (idx panel = first_panel; panel < first_panel + panel_count; panel++) {
         const idx column = panels.first(panel) - first;
         const int width = panels.width(panel), lanes = (int)(panels.filled(panel) - (width - 1) * LANES<T>);
+        if (is_even) {
+            even.c = pixels.dest[q] + column;
+            even_tile_of<T>(m, width)(segments.data(), (idx)segments.size(), even, filters + depth.length * column,
+                                      width * LANES<T>, b > 0, lanes);
+            continue;
+        }
         T* c[MR];
         for (int i = 0; i < m; i++) c[i] = pixels.dest[q + i] + column;
         part_tile_of<T>(m, width)(segments.data(), (idx)segments.size(), rows, filters + depth.length * column,

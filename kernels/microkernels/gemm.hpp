@@ -59,14 +59,10 @@ void gemm(idx rows, idx columns, idx depth, Matrix<const T> a, const T* b, idx l
             const int width = panels.width(panel), lanes = (int)(panels.filled(panel) - (width - 1) * L);
             while (piece->first + piece->length <= first) piece++;
             const bool direct = last <= piece->first + piece->length;
-            const T* from[MR];
-            T* to[MR];
-            for (int i = 0; i < m; i++) {
-                from[i] = a.at + (row + i) * a.row;
-                to[i] = direct ? c.at + (row + i) * c.row + piece->at + first - piece->first : temp + i * NR<T>;
-            }
+            EvenRows<T> even{a.at + row * a.row, a.row, a.column, temp, NR<T>};
+            if (direct) even.c = c.at + row * c.row + piece->at + first - piece->first, even.c_row = c.row;
             if (!direct && add) move_pieces(c, piece, row, m, first, last, temp, true);
-            part_tile_of<T>(m, width)(&segment, 1, Rows<T>{from, 0, a.column}, b + first, ldb, to, add, lanes);
+            even_tile_of<T>(m, width)(&segment, 1, even, b + first, ldb, add, lanes);
             if (!direct) move_pieces(c, piece, row, m, first, last, temp, false);
         }
     }

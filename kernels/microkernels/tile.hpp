@@ -113,6 +113,70 @@ template <class T, int M = MR> PartTile<T> part_tile_of(int m, int v) {
     return part_tile_of_width<T, M>(v);
 }
 
+// Rows of A and of C at constant distances: with no table of pointers a tile costs 130 cycles less, a sixth of its
+// products at a depth of 64.
+template <class T> struct EvenRows {
+    const T* a;
+    idx a_row, step;  // elements between rows of A, and between depth steps of a row
+    T* c;
+    idx c_row;
+};
+
+// Opaque, or else gcc computes the addresses of all rows at the start and keeps them on the stack.
+template <class T> inline T* next_row(T* p, idx row) {
+    p += row;
+    asm("" : "+r"(p));
+    return p;
+}
+
+template <class T, int M, int V>
+void even_tile(const Segment* segments, idx count, const EvenRows<T>& rows, const T* b, idx ldb, bool add, int lanes) {
+    constexpr int L = LANES<T>;
+    const idx a_row = rows.a_row, step = rows.step, c_row = rows.c_row;
+    T* p = rows.c;
+    FASTCONV_UNROLL
+    for (int i = 0; i < M; i++, p = next_row(p, c_row))
+        FASTCONV_UNROLL
+        for (int j = 0; j < V; j++) __builtin_prefetch(p + j * L, 1);
+    Vec<T> acc[M][V] = {};
+    for (idx s = 0; s < count; s++) {
+        const T* from = rows.a + segments[s].a;
+        const T* panel = b + segments[s].b * ldb;
+        for (idx k = segments[s].length; k > 0; k--, from += step, panel += ldb) {
+            Vec<T> bv[V];
+            for (int j = 0; j < V; j++) bv[j] = load(panel + j * L);
+            FASTCONV_UNROLL
+            for (int i = 0; i < M; i++) {
+                Vec<T> av = broadcast(from[i * a_row]);
+                FASTCONV_UNROLL
+                for (int j = 0; j < V; j++) acc[i][j] += av * bv[j];
+            }
+        }
+    }
+    p = rows.c;
+    FASTCONV_UNROLL
+    for (int i = 0; i < M; i++, p = next_row(p, c_row))
+        FASTCONV_UNROLL
+        for (int j = 0; j < V; j++) {
+            T* to = p + j * L;
+            if (j < V - 1 || lanes == L)
+                store(to, add ? load(to) + acc[i][j] : acc[i][j]);
+            else
+                store_part(to, add ? load_part(to, lanes) + acc[i][j] : acc[i][j], lanes);
+        }
+}
+
+template <class T> using EvenTile = void (*)(const Segment*, idx, const EvenRows<T>&, const T*, idx, bool, int);
+
+template <class T, int M> constexpr EvenTile<T> even_tile_of_width(int v) {
+    return v == 1 ? &even_tile<T, M, 1> : v == 2 ? &even_tile<T, M, 2> : &even_tile<T, M, 3>;
+}
+template <class T, int M = MR> EvenTile<T> even_tile_of(int m, int v) {
+    if constexpr (M > 1)
+        if (m < M) return even_tile_of<T, M - 1>(m, v);
+    return even_tile_of_width<T, M>(v);
+}
+
 // Widths in vectors of the panels that cover `columns`: as even as possible, at most NV each.
 template <class T> struct Panels {
     idx columns, vectors, count;
