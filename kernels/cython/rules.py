@@ -18,11 +18,56 @@ def takes_all(*problem: Any) -> None:
 def winograd_unsupported(pass_name: str, spec: Any) -> str | None:
     if spec.ndim == 1:
         return "it takes two or three spatial axes"
+    if spec.stride == (2, 2):
+        return strided_unsupported(pass_name, spec)
     if spec.window[-2:] not in ((3, 3), (5, 5)):
         return f"the window is {spec.window}, not (3, 3) or (5, 5) on the last two axes"
     if set(spec.stride) != {1}:
         return f"the stride is {spec.stride}, not 1"
     return winograd_grad_refusal(pass_name, spec)
+
+
+def strided_unsupported(pass_name: str, spec: Any) -> str | None:
+    """Winograd at stride 2, by even and odd taps."""
+    if pass_name == "filter_grad":
+        return "at stride 2 it has no filter gradient"
+    if spec.window not in ((3, 3), (4, 4), (5, 5)):
+        return f"the window is {spec.window}, not (3, 3), (4, 4) or (5, 5) at stride 2"
+    if spec.dilation != (1, 1):
+        return f"the dilation is {spec.dilation}, not 1 at stride 2"
+    if math.prod(spec.out_size) < STRIDED_POSITIONS:
+        return f"{math.prod(spec.out_size)} positions are too few for its rounding at stride 2"
+    return None
+
+
+# On smaller maps one tile is all there is: up to 12.5 eps of the plane's largest in 2000 trials, of 16 allowed.
+STRIDED_POSITIONS = 32
+# Transforms of a tile at stride 2: the four classes of x and the output; dy and the four phases of dx. Of the filters,
+# all classes. Beyond 12 MB of transformed filters, read again for each block of tiles, it is 3 to 6 times slower.
+STRIDED_COST = {"forward": (1800, 200), "input_grad": (450, 1000)}
+STRIDED_FILTERS, STRIDED_FILTER_BYTES = 360, 12 << 20
+STRIDED_MARGIN = 1.1  # 32 channels on 64x64 maps, where the costs say 1.12, are a draw
+
+
+def strided_avoid(pass_name: str, spec: Any) -> str | None:
+    """The same decision at stride 2."""
+    depth, columns, lanes = _channels(pass_name, spec)
+    if min(depth, columns) < FEW_CHANNELS:
+        return f"with {min(depth, columns)} channels a group, sums of products have a path of their own"
+    vectors, taps = math.ceil(columns / lanes), spec.window[0]
+    padded = math.ceil(depth / lanes) * lanes * vectors * lanes
+    if 144 * spec.groups * padded * spec.dtype.itemsize > STRIDED_FILTER_BYTES:
+        return "its transformed filters would not stay in the caches"
+    out, products = 7 - (taps + 1) // 2, 121 if taps % 2 else 144
+    tiles: int = spec.n * math.prod(math.ceil(size / out) for size in spec.out_size)
+    source, dest = STRIDED_COST[pass_name]
+    cost = (tiles * products + STRIDED_FILTERS) * depth * vectors
+    cost += tiles * (source * math.ceil(depth / lanes) + dest * vectors)
+    vector, tap, pixel = BLOCKED_LAST
+    blocked = spec.n * math.prod(spec.out_size) * (taps * taps * depth * (vector * vectors + tap) + pixel)
+    if cost * STRIDED_MARGIN > blocked:
+        return f"with its transforms it would take {cost / blocked:.2g} times what plain sums of products take"
+    return None
 
 
 # What Winograd costs, in multiply-adds of vectors: the 36 products for a tile, a channel of the one side and
@@ -45,6 +90,8 @@ def winograd_avoid(pass_name: str, spec: Any, threads: int) -> str | None:
     """Whether transforms, and the parts of tiles beyond the map, cost more than fewer products save."""
     if winograd_unsupported(pass_name, spec) is not None:
         return None
+    if spec.stride == (2, 2):
+        return strided_avoid(pass_name, spec)
     c = spec.c // spec.groups
     if c < FEW_CHANNELS:
         return f"with {c} channels a group, sums of products have a path of their own"

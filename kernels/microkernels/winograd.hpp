@@ -1,9 +1,10 @@
 // The Winograd kernel: F(4x4, 3x3) and F(2x2, 5x5) on the last two axes for stride 1, any dilation, padding and groups;
-// any number of taps along the first of three axes.
+// any number of taps along the first of three axes. At stride 2 on two axes, classes of taps (winograd_strided.hpp).
 #pragma once
 #include "bias_grad.hpp"
 #include "winograd_conv.hpp"
 #include "winograd_grad.hpp"
+#include "winograd_strided.hpp"
 
 namespace fastconv {
 
@@ -46,9 +47,27 @@ template <class T> void run_winograd(const Geometry& g, const WinogradConv<T>& p
         WinogradRun<T, 5>(p, ready, winograd_flops(g), threads).run();
 }
 
+inline bool strided(const Geometry& g) { return g.stride[1] == 2; }
+
+template <class T>
+void winograd_strided(const Geometry& g, bool input_grad, const T* source, const T* w, const T* bias, Activation activation,
+                      T* dest, int threads) {
+    const TapClasses rows(g, 1, input_grad), columns(g, 2, input_grad);
+    const idx dilation[2] = {1, 1}, before[2] = {0, 0};
+    const StridedConv<T> p{&g, input_grad, rows, columns,
+                           TileGrid(g.n, DepthTaps{1, 1, 1, 1, 0}, rows.count, columns.count, dilation, before, POINTS + 1 - rows.taps()),
+                           image_of<T>(g, input_grad, source), image_of<T>(g, !input_grad, dest),
+                           winograd_filters(g, input_grad, w), bias, activation};
+    if (rows.taps() == 2)
+        StridedRun<T, 2>(p, winograd_flops(g), threads).run();
+    else
+        StridedRun<T, 3>(p, winograd_flops(g), threads).run();
+}
+
 template <class T>
 void winograd_forward_with(const Geometry& g, const T* x, const T* w, const T* ready, const T* bias, Activation activation,
                            T* y, int threads) {
+    if (strided(g)) return winograd_strided(g, false, x, w, bias, activation, y, threads);
     WinogradConv<T> p = winograd_problem(g, false, x, w, y);
     p.bias = bias, p.activation = activation;
     run_winograd(g, p, ready, threads);
@@ -66,6 +85,7 @@ void winograd_forward_prepared(const Geometry& g, const T* x, const T* u, const 
 }
 
 template <class T> void winograd_input_grad(const Geometry& g, const T* dy, const T* w, T* dx, int threads) {
+    if (strided(g)) return winograd_strided<T>(g, true, dy, w, nullptr, LINEAR, dx, threads);
     run_winograd<T>(g, winograd_problem(g, true, dy, w, dx), nullptr, threads);
 }
 
@@ -85,8 +105,9 @@ void winograd_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* 
 }
 
 // Elements of the transformed filters; 0 where they are so many that transforming them anew in each call is cheaper
-// than reading them from memory.
+// than reading them from memory, and at stride 2.
 template <class T> idx winograd_prepared_elements(const Geometry& g, bool input_grad) {
+    if (strided(g)) return 0;
     const idx elements = FilterPanels<T>(winograd_filters<T>(g, input_grad, nullptr)).elements();
     return elements * (idx)sizeof(T) <= WINOGRAD_U_BYTES ? elements : 0;
 }

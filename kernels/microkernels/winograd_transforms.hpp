@@ -68,10 +68,10 @@ inline __attribute__((always_inline)) void input_transform_2d(const T* from, idx
     }
 }
 
-template <class T, int TAPS>
+template <class T, int TAPS, int WIDE = TAPS>
 inline __attribute__((always_inline)) void filter_transform_2d(const T* from, idx row, idx column, T* to, idx ld) {
-    Vec<T> z[POINTS][TAPS];
-    for (int j = 0; j < TAPS; j++) {
+    Vec<T> z[POINTS][WIDE];
+    for (int j = 0; j < WIDE; j++) {
         Vec<T> g[TAPS], u[POINTS];
         for (int i = 0; i < TAPS; i++) g[i] = load(from + i * row + j * column);
         filter_transform<T, TAPS>(g, u);
@@ -79,7 +79,7 @@ inline __attribute__((always_inline)) void filter_transform_2d(const T* from, id
     }
     for (int i = 0; i < POINTS; i++) {
         Vec<T> u[POINTS];
-        filter_transform<T, TAPS>(z[i], u);
+        filter_transform<T, WIDE>(z[i], u);
         for (int j = 0; j < POINTS; j++) store(to + (i * POINTS + j) * ld, u[j]);
     }
 }
