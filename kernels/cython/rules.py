@@ -40,10 +40,11 @@ def strided_unsupported(pass_name: str, spec: Any) -> str | None:
     return None
 
 
-# On smaller maps one tile is all there is: up to 12.5 eps of the plane's largest in 2000 trials, of 16 allowed.
+# On smaller maps one tile is all there is: 12.5 eps of the plane's largest at worst in 2000 trials.
 STRIDED_POSITIONS = 32
-# Transforms of a tile at stride 2: the four classes of x and the output; dy and the four phases of dx. Of the filters,
-# all classes. Beyond 12 MB of transformed filters, read again for each block of tiles, it is 3 to 6 times slower.
+# Transforms of a tile at stride 2: the four classes of x and the output; dy and the four phases of dx. Of the
+# filters, all classes. Beyond 12 MB of transformed filters, read again for each block of tiles, it is 3 to 6
+# times slower.
 STRIDED_COST = {"forward": (1800, 200), "input_grad": (450, 1000)}
 STRIDED_FILTERS, STRIDED_FILTER_BYTES = 360, 12 << 20
 STRIDED_MARGIN = 1.1  # 32 channels on 64x64 maps, where the costs say 1.12, are a draw
@@ -66,7 +67,9 @@ def strided_avoid(pass_name: str, spec: Any) -> str | None:
     vector, tap, pixel = BLOCKED_LAST
     blocked = spec.n * math.prod(spec.out_size) * (taps * taps * depth * (vector * vectors + tap) + pixel)
     if cost * STRIDED_MARGIN > blocked:
-        return f"with its transforms it would take {cost / blocked:.2g} times what plain sums of products take"
+        return (
+            f"with its transforms it would take {cost / blocked:.2g} times what plain sums of products take"
+        )
     return None
 
 
