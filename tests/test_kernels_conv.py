@@ -163,7 +163,7 @@ LARGE = {
     "3x3 of many": dict(c=530, k=200, size=(13, 50), window=(3, 3), n=1),
     "3x3/2": dict(c=65, k=49, size=(40, 43), window=(3, 3), n=3, stride=2),
     "4x4/2": dict(c=34, k=51, size=(40, 31), window=(4, 4), n=2, stride=2, padding=((3, 0), (1, 2))),
-    "5x5/2": dict(c=40, k=76, size=(29, 52), window=(5, 5), n=2, stride=2, padding=((0, 4), (2, 1)), groups=2),
+    "5x5/2": dict(c=8, k=76, size=(29, 52), window=(5, 5), stride=2, padding=((0, 4), (2, 1)), groups=2, n=1),
     "1x1": dict(c=530, k=70, size=(23, 29), window=(1, 1), n=2, padding=0),
     "1x1 of many": dict(c=70, k=530, size=(23, 29), window=(1, 1), n=2, padding=0),
     "5x5d2": dict(c=17, k=33, size=(37, 41), window=(5, 5), n=2, dilation=2),
