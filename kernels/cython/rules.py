@@ -189,8 +189,6 @@ DEPTHWISE_GROUP = 16  # channels or filters a group; from there on they fill vec
 
 
 def depthwise_unsupported(pass_name: str, spec: Any) -> str | None:
-    if spec.ndim > 2:
-        return "it takes one or two spatial axes"
     c, k = spec.c // spec.groups, spec.k // spec.groups
     if spec.groups == 1 and max(c, k) > 1:
         return "it takes channels in groups, not in one"

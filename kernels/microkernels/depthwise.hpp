@@ -20,7 +20,7 @@ template <class T> struct Depthwise {
     Image<T> dest;
     Filters<T> filters;
     Groups groups;
-    idx window_width;
+    const idx* window;
     const T* bias;
     Activation activation;
 };
@@ -28,20 +28,22 @@ template <class T> struct Depthwise {
 // One view's taps in a slab of `columns` pixels a row, counted from the slab's first pixel; offsets in elements.
 struct SlabView {
     const View* view;
+    const Axis* D;
     Comb H;
     std::vector<idx> offset;  // of each tap of a row and depth
     idx low;                  // least column offset
 
-    explicit SlabView(const View& v) : view(&v), H(v.axis[1]), low(v.axis[2].taps() ? v.axis[2].offset[0] : 0) {}
+    explicit SlabView(const View& v) : view(&v), D(&v.axis[0]), H(v.axis[1]), low(v.axis[2].taps() ? v.axis[2].offset[0] : 0) {}
     const Axis& W() const { return view->axis[2]; }
     idx columns(idx positions) const { return (positions - 1) * W().step + (W().taps() ? W().offset.back() - low : 0) + 1; }
     idx reach(idx rows) const { return H.taps ? (rows - 1) * H.axis->step + (H.taps - 1) * H.gap + 1 : 1; }
 };
 
-// The views that write the same rows of dest, one a column phase, over one slab.
+// The views that write the same planes and rows of dest, one a column phase, over one slab.
 struct RowPhase {
     std::vector<SlabView> views;
     idx low;  // least column offset
+    const Axis& depth() const { return *views[0].D; }
     const Axis& height() const { return *views[0].H.axis; }
     idx step() const { return views[0].W().step; }
     idx positions() const {
@@ -70,8 +72,8 @@ inline std::vector<RowPhase> row_phases(const std::vector<View>& views, idx dept
     std::vector<RowPhase> phases;
     for (size_t i = 0; i < views.size();) {
         std::vector<const View*> same;
-        const idx first = views[i].axis[1].first;
-        for (; i < views.size() && views[i].axis[1].first == first; i++)
+        const idx plane = views[i].axis[0].first, first = views[i].axis[1].first;
+        for (; i < views.size() && views[i].axis[0].first == plane && views[i].axis[1].first == first; i++)
             if (views[i].positions() > 0) same.push_back(&views[i]);
         if (!same.empty()) phases.emplace_back(same, depth, lanes);
     }
@@ -87,6 +89,7 @@ template <class T> struct SlabTile {
     const T* weights;
     T* out;
     idx out_row, out_step;
+    bool add;  // to what the taps of an earlier plane gave
 };
 
 template <class T, int OW>
@@ -102,7 +105,7 @@ template <class T, int OH, int OW> void slab_tile(const SlabTile<T>& tile, Vec<T
     const SlabTile<T> t = tile;
     Vec<T> sums[OH][OW];
     for (int j = 0; j < OH; j++)
-        for (int o = 0; o < OW; o++) sums[j][o] = bias;
+        for (int o = 0; o < OW; o++) sums[j][o] = t.add ? load(t.out + j * t.out_row + o * t.out_step) : bias;
     for (idx i = 0; i < (OH - 1) * t.step_h + t.R; i++) {
         const T *row = t.slab + i * t.row, *w0 = t.weights + i * t.taps * L, *w1 = w0 - t.step_h * t.taps * L;
         const bool first = i < t.R, second = OH == 2 && i >= t.step_h;
@@ -133,31 +136,32 @@ template <class T, int OH> void slab_line(SlabTile<T> t, idx positions, Vec<T> b
     }
 }
 
-// Output rows [row, row + rows) and positions [w, w + columns) of a phase, for the vector of channels from `channel` on.
+// Output rows [row, row + rows) and positions [w, w + columns) of plane `d` of a phase, for the vector of channels from
+// `channel` on.
 struct DepthwiseJob {
     const RowPhase* phase;
-    idx image, channel, row, rows, w, columns;
+    idx image, channel, d, row, rows, w, columns;
 };
 
-// Weights of a vector of outputs, in the view's order: [tap][d][lane].
-template <class T> void load_weights(const Depthwise<T>& p, const View& v, idx channel, idx lanes, T* weights) {
+// Weights of a vector of outputs for plane `td` of the window, in the view's order: [tap][d][lane].
+template <class T> void load_weights(const Depthwise<T>& p, const View& v, idx td, idx channel, idx lanes, T* weights) {
     for (idx r : v.axis[1].tap)
         for (idx s : v.axis[2].tap)
             for (idx d = 0; d < p.groups.depth; d++)
                 for (idx l = 0; l < LANES<T>; l++)
-                    *weights++ = l < lanes ? *group_weight(p.filters, p.groups, r * p.window_width + s, d, channel + l) : T(0);
+                    *weights++ = l < lanes ? *group_weight(p.filters, p.groups, (td * p.window[1] + r) * p.window[2] + s, d, channel + l) : T(0);
 }
 
-// One view's outputs of a job from its slab; `out` is [row][dest pixel][lane].
+// One view's outputs of a job from a slab; `out` is [row][dest pixel][lane].
 template <class T>
 void depthwise_plane(const SlabView& v, const DepthwiseJob& job, idx depth, idx columns, const T* slab, const T* weights,
-                     Vec<T> bias, T* out, idx out_row) {
+                     Vec<T> bias, bool add, T* out, idx out_row) {
     constexpr int L = LANES<T>;
     const Axis& W = v.W();
     const idx positions = std::min(job.columns, W.out - job.w), pixel = depth * L, row = columns * pixel;
     if (positions <= 0) return;
     SlabTile<T> t{slab, v.H.gap * row, W.step * pixel, v.H.taps, v.H.step, v.offset.data(), (idx)v.offset.size(), weights,
-                  out, v.H.phases * out_row, W.stride * L};
+                  out, v.H.phases * out_row, W.stride * L, add};
     for (idx phase = 0; phase < std::min(v.H.phases, job.rows); phase++)
         for (idx h = phase; h < job.rows;) {
             const bool two = h + v.H.phases < job.rows;
@@ -177,18 +181,29 @@ template <class T> void run_depthwise_job(const Depthwise<T>& p, const Depthwise
     const Axis& H = phase.height();
     const idx lanes = std::min<idx>(L, p.dest.channels - job.channel), columns = phase.columns(job.columns);
     const idx low_h = H.taps() ? H.offset[0] : 0, stride_w = phase.views[0].W().stride;
-    const Window window{job.image, job.row * H.step + low_h, job.w * phase.step() + phase.low, 1, 1,
-                        phase.views[0].reach(job.rows), columns, job.channel, lanes};
-    load_group_slab(p.source, p.groups, window, space.natural, space.slab);
+    Window window{0, job.row * H.step + low_h, job.w * phase.step() + phase.low, 1, 1,
+                  phase.views[0].reach(job.rows), columns, job.channel, lanes};
     const idx out_columns = job.columns * stride_w, out_row = out_columns * L;
     const Vec<T> bias = p.bias ? load_part(p.bias + job.channel, lanes) : Vec<T>{};
-    for (const SlabView& v : phase.views) {
-        load_weights(p, *v.view, job.channel, lanes, space.weights);
-        depthwise_plane(v, job, p.groups.depth, columns, space.slab, space.weights, bias, space.out, out_row);
+    const Axis& D = phase.depth();
+    bool add = false;
+    for (idx t = 0; t < D.taps(); t++) {  // a slab for each plane of the window that lies in the image
+        const idx plane = job.d * D.step + D.offset[t];
+        if (plane < 0 || plane >= p.source.depth) continue;
+        window.image = job.image * p.source.depth + plane;
+        load_group_slab(p.source, p.groups, window, space.natural, space.slab);
+        for (const SlabView& v : phase.views) {
+            load_weights(p, *v.view, D.tap[t], job.channel, lanes, space.weights);
+            depthwise_plane(v, job, p.groups.depth, columns, space.slab, space.weights, bias, add, space.out, out_row);
+        }
+        add = true;
     }
+    if (!add)
+        for (idx i = 0; i < job.rows * out_row; i += L) store(space.out + i, bias);
     if (p.activation != LINEAR) finish_row(space.out, job.rows * out_row, T(0), p.activation);
-    store_slab(p.dest, {job.image, H.first + job.row * H.stride, job.w * stride_w, H.stride, 1, job.rows, out_columns,
-                        job.channel, lanes}, space.out);
+    const idx plane = job.image * p.dest.depth + D.first + job.d * D.stride;
+    store_slab(p.dest, {plane, H.first + job.row * H.stride, job.w * stride_w, H.stride, 1, job.rows, out_columns, job.channel,
+                        lanes}, space.out);
 }
 
 // Rows of a band whose slab is about DEPTHWISE_SLAB_BYTES, but enough that the rows neighbouring bands share
@@ -207,7 +222,7 @@ template <class T> struct SlabPlan {
     int threads;
 
     SlabPlan(const Geometry& g, const std::vector<View>& views, const Groups& groups, idx channels, int most_threads)
-        : phases(row_phases(views, groups.depth, LANES<T>)), weights(g.taps() * groups.depth * LANES<T>) {
+        : phases(row_phases(views, groups.depth, LANES<T>)), weights(g.window[1] * g.window[2] * groups.depth * LANES<T>) {
         constexpr int L = LANES<T>;
         for (const RowPhase& phase : phases) {
             const Axis& H = phase.height();
@@ -219,9 +234,10 @@ template <class T> struct SlabPlan {
             out = std::max(out, rows * part * phase.views[0].W().stride * L);
             for (idx image = 0; image < g.n; image++)
                 for (idx c = 0; c < channels; c += L)
-                    for (idx h = 0; h < H.out; h += rows)
-                        for (idx w = 0; w < positions; w += part)
-                            jobs.push_back({&phase, image, c, h, std::min(rows, H.out - h), w, std::min(part, positions - w)});
+                    for (idx d = 0; d < phase.depth().out; d++)
+                        for (idx h = 0; h < H.out; h += rows)
+                            for (idx w = 0; w < positions; w += part)
+                                jobs.push_back({&phase, image, c, d, h, std::min(rows, H.out - h), w, std::min(part, positions - w)});
         }
         // a slab element costs about a multiply-add each way, so count two taps more than there are
         const double flops = 2.0 * g.n * g.k * g.c_group() * g.out_pixels() * (g.taps() + 4);
@@ -243,7 +259,7 @@ template <class T> void depthwise_conv(const Geometry& g, const std::vector<View
 
 template <class T> Image<T> plane_of(const Geometry& g, bool output, T* at) {
     const idx* size = output ? g.out : g.size;
-    return {at, size[1], size[2], output ? g.k : g.c, g.channels_last != 0};
+    return {at, size[1], size[2], output ? g.k : g.c, g.channels_last != 0, size[0]};
 }
 
 }  // namespace fastconv

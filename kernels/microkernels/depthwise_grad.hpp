@@ -39,30 +39,43 @@ template <class T> struct DepthwiseGrad {
     idx rows, columns;  // of dy at a time
 };
 
-// Adds a part of one image to sums [r][s][d][lane].
+// Adds what a slab of x and one of dy give to sums [r][s][d][lane].
 template <class T>
-void add_part(const DepthwiseGrad<T>& p, idx image, idx first, idx w, idx channel, idx lanes, T* natural, T* x_slab,
-              T* dy_slab, T* sums) {
+void add_slabs(const DepthwiseGrad<T>& p, idx rows, idx columns, idx x_columns, const T* x_slab, const T* dy_slab, T* sums) {
     constexpr int L = LANES<T>;
     const Geometry& g = *p.g;
-    const idx rows = std::min(p.rows, g.out[1] - first), columns = std::min(p.columns, g.out[2] - w);
     const idx R = g.window[1], S = g.window[2], depth = p.groups.depth;
-    const Window window{image, first * g.stride[1] - g.before[1], w * g.stride[2] - g.before[2], 1, 1,
-                        (rows - 1) * g.stride[1] + (R - 1) * g.dilation[1] + 1,
-                        (columns - 1) * g.stride[2] + (S - 1) * g.dilation[2] + 1, channel, lanes};
-    load_group_slab(p.x, p.groups, window, natural, x_slab);
-    load_slab(p.dy, {image, first, w, 1, 1, rows, columns, channel, lanes}, dy_slab);
     // without dilation the taps of a row and their depths follow each other
     const bool dense = g.dilation[2] == 1;
     const idx runs = dense ? 1 : depth, taps = dense ? S * depth : S, gap = dense ? 1 : g.dilation[2] * depth;
     for (idx h = 0; h < rows; h++)
         for (idx r = 0; r < R; r++)
             for (idx d = 0; d < runs; d++) {
-                const T* row = x_slab + ((h * g.stride[1] + r * g.dilation[1]) * window.columns * depth + d) * L;
+                const T* row = x_slab + ((h * g.stride[1] + r * g.dilation[1]) * x_columns * depth + d) * L;
                 for (idx t = 0; t < taps; t += SLAB_TAPS)
                     add_products_of<T>(std::min<idx>(SLAB_TAPS, taps - t), row + t * gap * L, dy_slab + h * columns * L, columns,
                                        g.stride[2] * depth, gap, sums + ((r * runs + d) * taps + t) * L);
             }
+}
+
+// Adds a part of plane `d` of one image to sums [plane][r][s][d][lane].
+template <class T>
+void add_part(const DepthwiseGrad<T>& p, idx image, idx d, idx first, idx w, idx channel, idx lanes, T* natural, T* x_slab,
+              T* dy_slab, T* sums) {
+    const Geometry& g = *p.g;
+    const idx rows = std::min(p.rows, g.out[1] - first), columns = std::min(p.columns, g.out[2] - w);
+    Window window{0, first * g.stride[1] - g.before[1], w * g.stride[2] - g.before[2], 1, 1,
+                  (rows - 1) * g.stride[1] + (g.window[1] - 1) * g.dilation[1] + 1,
+                  (columns - 1) * g.stride[2] + (g.window[2] - 1) * g.dilation[2] + 1, channel, lanes};
+    load_slab(p.dy, {image * p.dy.depth + d, first, w, 1, 1, rows, columns, channel, lanes}, dy_slab);
+    const idx plane = g.window[1] * g.window[2] * p.groups.depth * LANES<T>;
+    for (idx t = 0; t < g.window[0]; t++, sums += plane) {
+        const idx at = d * g.stride[0] - g.before[0] + t * g.dilation[0];
+        if (at < 0 || at >= p.x.depth) continue;
+        window.image = image * p.x.depth + at;
+        load_group_slab(p.x, p.groups, window, natural, x_slab);
+        add_slabs(p, rows, columns, window.columns, x_slab, dy_slab, sums);
+    }
 }
 
 // How the work of a filter gradient is cut, and the elements it needs.
@@ -102,9 +115,9 @@ void depthwise_filter_grad_slab(const Geometry& g, const T* x, const T* dy, T* d
         T *slab = arena.take<T>(plan.slab), *dy_slab = arena.take<T>(plan.dy_slab), *natural = arena.take<T>(plan.natural);
         const idx channel = job / plan.shares * L, share = job % plan.shares, lanes = std::min<idx>(L, g.k - channel);
         for (idx image = g.n * share / plan.shares; image < g.n * (share + 1) / plan.shares; image++)
-            for (idx h = 0; h < g.out[1]; h += plan.rows)
+            for (idx row = 0; row < g.out[0] * g.out[1]; row += std::min(plan.rows, g.out[1] - row % g.out[1]))
                 for (idx w = 0; w < g.out[2]; w += plan.part)
-                    add_part(p, image, h, w, channel, lanes, natural, slab, dy_slab, all + job * plan.size);
+                    add_part(p, image, row / g.out[1], row % g.out[1], w, channel, lanes, natural, slab, dy_slab, all + job * plan.size);
     });
     const Filters<T> f = forward_filters(g, dw);
     const idx S = g.window[2], depth = plan.groups.depth;

@@ -8,8 +8,10 @@ namespace fastconv {
 template <class T>
 void run_depthwise(const Geometry& g, const std::vector<View>& views, const Depthwise<T>& p, int threads) {
     if (!in_place_depthwise<T>(g)) return depthwise_conv(g, views, p, threads);
-    const DepthwiseLast<T> last{g.c, {1, p.source.height, p.source.width}, {1, p.dest.height, p.dest.width}, p.source.at,
-                                p.dest.at, p.bias, p.activation, nullptr, false};
+    const Image<const T>& from = p.source;
+    const Image<T>& to = p.dest;
+    const DepthwiseLast<T> last{g.c, ChannelVectors<T>(g.c, from.at), {from.depth, from.height, from.width}, {to.depth, to.height, to.width}, from.at, to.at,
+                                p.bias, p.activation, nullptr, false};
     depthwise_conv_last(g, views, p.filters.at, last, threads);
 }
 
@@ -17,14 +19,14 @@ template <class T>
 void depthwise_forward(const Geometry& g, const T* x, const T* w, const T* bias, Activation activation, T* y, int threads) {
     const Groups groups{g.c_group(), g.k_group()};
     run_depthwise<T>(g, {forward_view(g)},
-                     {plane_of(g, false, x), plane_of(g, true, y), forward_filters(g, const_cast<T*>(w)), groups, g.window[2], bias, activation},
+                     {plane_of(g, false, x), plane_of(g, true, y), forward_filters(g, const_cast<T*>(w)), groups, g.window, bias, activation},
                      threads);
 }
 
 template <class T> void depthwise_input_grad(const Geometry& g, const T* dy, const T* w, T* dx, int threads) {
     const Groups groups{g.k_group(), g.c_group()};
     run_depthwise<T>(g, input_grad_views(g),
-                     {plane_of(g, true, dy), plane_of(g, false, dx), input_grad_filters(g, const_cast<T*>(w)), groups, g.window[2], nullptr, LINEAR},
+                     {plane_of(g, true, dy), plane_of(g, false, dx), input_grad_filters(g, const_cast<T*>(w)), groups, g.window, nullptr, LINEAR},
                      threads);
 }
 

@@ -10,8 +10,27 @@
 
 namespace fastconv {
 
+// The vectors that cover the channels of a pixel. Where pixels are whole vectors long but lie between the cache's
+// lines, the vectors from the second on begin with a line, `lead` lanes early: one vector more, but a load that
+// crosses lines takes twice the time. The first two overlap then; the last two where C is no multiple of a vector.
+template <class T> struct ChannelVectors {
+    idx channels, lead, count;
+
+    static constexpr idx LEAST = 8;
+    ChannelVectors(idx channels, const T* pixels) : channels(channels), lead(0) {
+        constexpr idx L = LANES<T>;
+        if (channels % L == 0 && channels >= LEAST * L) lead = (idx)((size_t)pixels / sizeof(T)) % L;
+        count = ceil_div(channels + lead, L);
+    }
+    idx start(idx v) const { return std::min(std::max<idx>(0, v * LANES<T> - lead), channels - LANES<T>); }
+    bool overlap_at(idx v) const {  // vectors v - 1 and v
+        return (v == 1 && lead > 0) || (v > 0 && v == count - 1 && (channels + lead) % LANES<T> > 0);
+    }
+};
+
 template <class T> struct DepthwiseLast {
     idx channels;
+    ChannelVectors<T> vectors;
     idx source_size[3], dest_size[3];
     const T* source;
     T* dest;
@@ -21,28 +40,30 @@ template <class T> struct DepthwiseLast {
     bool beyond_cache;
 };
 
-// The vectors that cover the channels; the last overlaps the one before where C is no multiple of it.
-template <class T> inline idx vector_start(idx channels, idx v) { return std::min(v * LANES<T>, channels - LANES<T>); }
+// A vector of weights, aligned.
+template <class T> struct alignas(VECTOR_BYTES) WeightVector {
+    T lane[LANES<T>];
+};
 
-// A view with its weights by vectors: [vector][plane][r][s][lane].
+// A view with its weights by vectors: [vector][plane][r][s].
 template <class T> struct LastView {
     Comb D, H, W;
     std::vector<RowRun> runs;
-    std::vector<T> weights;
+    std::vector<WeightVector<T>> weights;
     bool single = false;  // one row of taps, one row of positions
 
     explicit LastView(const View& v) : D(v.axis[0]), H(v.axis[1]), W(v.axis[2]) {}
-    LastView(const View& v, const T* w, const Geometry& g) : LastView(v) {
+    LastView(const View& v, const T* w, const Geometry& g, const ChannelVectors<T>& vectors) : LastView(v) {
         single = D.taps * H.taps == 1 && H.axis->out == 1;
         runs = row_runs(single, D.taps > 0 && H.taps > 0 ? W.taps : 0, W.step);
         if (!w) return;
-        weights.reserve(ceil_div<idx>(g.c, LANES<T>) * v.taps() * LANES<T>);
-        for (idx b = 0; b < ceil_div<idx>(g.c, LANES<T>); b++)
+        weights.reserve(vectors.count * v.taps());
+        for (idx b = 0; b < vectors.count; b++)
             for (idx d : v.axis[0].tap)
                 for (idx r : v.axis[1].tap)
                     for (idx s : v.axis[2].tap) {
-                        const T* at = w + ((d * g.window[1] + r) * g.window[2] + s) * g.c + vector_start<T>(g.c, b);
-                        weights.insert(weights.end(), at, at + LANES<T>);
+                        weights.emplace_back();
+                        store(weights.back().lane, load(w + ((d * g.window[1] + r) * g.window[2] + s) * g.c + vectors.start(b)));
                     }
     }
     idx taps() const { return D.taps * H.taps * W.taps; }
@@ -59,11 +80,10 @@ template <class T> struct LastLine {
 };
 constexpr idx LINE_COLUMNS = 56;  // keeps the tables in the level 1 cache
 
-template <class T> inline void look_up_row(const T* line, const T* zeros, idx first, idx gap, idx size, idx channels, idx count, const T** to) {
-    idx lo = 0, hi = 0;
-    if (line) valid_range(first, gap, size, count, &lo, &hi);
+// Pixels [lo, hi) of `count` lie in the row, `step` elements apart from `first` on.
+template <class T> inline void look_up_row(const T* first, idx step, const T* zeros, idx lo, idx hi, idx count, const T** to) {
     for (idx k = 0; k < lo; k++) to[k] = zeros;
-    for (idx k = lo; k < hi; k++) to[k] = line + (first + k * gap) * channels;
+    for (idx k = lo; k < hi; k++) to[k] = first + k * step;
     for (idx k = hi; k < count; k++) to[k] = zeros;
 }
 
@@ -71,12 +91,14 @@ template <class T> inline void look_up_row(const T* line, const T* zeros, idx fi
 template <class T> void look_up_pixels(const DepthwiseLast<T>& p, const LastLine<T>& line, idx rows, idx count, const T** to) {
     const Comb &D = line.view->D, &H = line.view->H, &W = line.view->W;
     const idx w = W.source(line.w_phase, line.w);
+    idx lo, hi;
+    valid_range(w, W.gap, p.source_size[2], count, &lo, &hi);
     for (idx t = 0; t < D.taps; t++)
         for (idx i = 0; i < H.reach(rows); i++, to += count) {
             const idx d = D.source(line.d_phase, line.d) + t * D.gap, h = H.source(line.h_phase, line.h) + i * H.gap;
             const bool inside = d >= 0 && d < p.source_size[0] && h >= 0 && h < p.source_size[1];
             const T* at = p.source + ((line.image * p.source_size[0] + d) * p.source_size[1] + h) * p.source_size[2] * p.channels;
-            look_up_row(inside ? at : nullptr, p.zeros, w, W.gap, p.source_size[2], p.channels, count, to);
+            look_up_row(at + w * p.channels, W.gap * p.channels, p.zeros, inside ? lo : 0, inside ? hi : 0, count, to);
         }
 }
 
@@ -91,19 +113,24 @@ template <class T> void look_up_outputs(const DepthwiseLast<T>& p, const LastLin
     }
 }
 
-// Arrays of 4 MB gained nothing from prefetching, arrays of 24 MB a third.
-constexpr idx PREFETCHED_BYTES = 8 << 20;
+// Arrays of 4 MB gained nothing from prefetching, of 16 MB lost a quarter, of 24 MB gained a third: those that leave
+// no place in the level 3 cache.
+constexpr idx PREFETCHED_BYTES = 20 << 20;
 
 template <class T> struct LastTile {
     PixelTable<T> pixels;
     T* const* to;
     idx to_pitch;
-    const T *weights, *bias;
-    idx channels, first, last;  // of them, channels [first, last) in whole vectors
-    idx taps;                   // of all runs and rows of the filter
+    const WeightVector<T>* weights;
+    const T* bias;
+    ChannelVectors<T> vectors;
+    idx first, last;  // of the vectors
+    idx tiles;        // neighbours in a line
+    idx taps;         // of all runs and rows of the filter
     TileShape shape;
     idx pixel_step, output_step;  // pixels from a tile to the next, where prefetching them pays, or 0
     bool add;                     // to what an earlier run stored
+    idx channels() const { return vectors.channels; }
 };
 
 // The share of vector c in fetching what the next tile meets first. Where positions skip pixels, the hardware
@@ -113,47 +140,53 @@ template <class T, int OH> inline __attribute__((always_inline)) void prefetch_n
     const idx rows = (OH - 1) * t.shape.step_h + t.shape.R;
     if (t.pixel_step)
         for (idx i = std::max<idx>(0, rows - OH * t.shape.step_h); i < rows; i++) {
-            const T* from = t.pixels.row(i)[last_pixel] + t.channels + c * t.pixel_step;
+            const T* from = t.pixels.row(i)[last_pixel] + t.channels() + c * t.pixel_step;
             for (idx k = 0; k < t.pixel_step; k++) __builtin_prefetch(from + k * L);
         }
     if (t.output_step)
         for (int j = 0; j < OH; j++) {
-            const T* to = t.to[j * t.to_pitch] + t.output_step * t.channels + c * t.output_step;
+            const T* to = t.to[j * t.to_pitch] + t.output_step * t.channels() + c * t.output_step;
             for (idx k = 0; k < t.output_step; k++) __builtin_prefetch(to + k * L, 1);
         }
 }
 
-template <class T, int OH, int OW, int TAPS, int STEP, bool SQUARE> void last_tile(const LastTile<T>& t) {
-    constexpr int L = LANES<T>;
-    const LastTile<T> tile = t;
-    const T* weights = tile.weights;
-    for (idx c = tile.first; c < tile.last; c += L, weights += tile.taps * L) {
-        Vec<T> sums[OH][OW];
-        const Vec<T> bias = tile.bias ? load(tile.bias + c) : Vec<T>{};
-        for (int j = 0; j < OH; j++)
-            for (int o = 0; o < OW; o++) sums[j][o] = tile.add ? load(tile.to[j * tile.to_pitch + o] + c) : bias;
-        if (!tile.add && TAPS > 0) prefetch_next<T, OH>(tile, (OW - 1) * tile.shape.step_w + TAPS - 1, c);
-        if constexpr (TAPS > 0) add_tile<T, OH, OW, TAPS, STEP, SQUARE>(tile.pixels, tile.shape, weights, c, sums);
-        for (int j = 0; j < OH; j++)
-            for (int o = 0; o < OW; o++) store(tile.to[j * tile.to_pitch + o] + c, sums[j][o]);
-    }
+template <class T, int OH, int OW, int TAPS, int STEP, bool SQUARE>
+inline __attribute__((always_inline)) void last_vector(const LastTile<T>& tile, idx v) {
+    const idx c = tile.vectors.start(v);
+    Vec<T> sums[OH][OW];
+    const Vec<T> bias = tile.bias ? load(tile.bias + c) : Vec<T>{};
+    for (int j = 0; j < OH; j++)
+        for (int o = 0; o < OW; o++) sums[j][o] = tile.add ? load(tile.to[j * tile.to_pitch + o] + c) : bias;
+    if (!tile.add && TAPS > 0) prefetch_next<T, OH>(tile, (OW - 1) * tile.shape.step_w + TAPS - 1, c);
+    if constexpr (TAPS > 0)
+        add_tile<T, OH, OW, TAPS, STEP, SQUARE>(tile.pixels, tile.shape, tile.weights[v * tile.taps].lane, c, sums);
+    for (int j = 0; j < OH; j++)
+        for (int o = 0; o < OW; o++) store(tile.to[j * tile.to_pitch + o] + c, sums[j][o]);
+}
+
+template <class T, int OH, int OW, int TAPS, int STEP, bool SQUARE> void last_tiles(const LastTile<T>& first) {
+    LastTile<T> tile = first;
+    for (idx k = 0; k < tile.tiles; k++, tile.pixels.at += OW * tile.shape.step_w, tile.to += OW)
+        for (idx v = tile.first; v < tile.last; v++) last_vector<T, OH, OW, TAPS, STEP, SQUARE>(tile, v);
 }
 
 template <class T> using LastTileOf = void (*)(const LastTile<T>&);
 template <class T, int OH, int OW> LastTileOf<T> last_tile_of(idx taps, const TileShape& s) {
     const bool square = s.planes == 1 && s.R == taps && s.S == taps && s.step_h == s.step_w;
-    if (taps == 0) return &last_tile<T, OH, OW, 0, 0, false>;
-    if (taps == 1) return &last_tile<T, OH, OW, 1, 0, false>;
+    if (taps == 0) return &last_tiles<T, OH, OW, 0, 0, false>;
+    if (taps == 1) return &last_tiles<T, OH, OW, 1, 0, false>;
     if (s.step_w == 2) {
-        if (taps == 2) return &last_tile<T, OH, OW, 2, 2, false>;
-        return square ? &last_tile<T, OH, OW, 3, 2, true> : &last_tile<T, OH, OW, 3, 2, false>;
+        if (taps == 2) return &last_tiles<T, OH, OW, 2, 2, false>;
+        if (taps == 4) return &last_tiles<T, OH, OW, 4, 2, false>;
+        if (taps == 5) return square ? &last_tiles<T, OH, OW, 5, 2, true> : &last_tiles<T, OH, OW, 5, 2, false>;
+        return square ? &last_tiles<T, OH, OW, 3, 2, true> : &last_tiles<T, OH, OW, 3, 2, false>;
     }
     switch (taps) {
-        case 2: return square ? &last_tile<T, OH, OW, 2, 1, true> : &last_tile<T, OH, OW, 2, 1, false>;
-        case 3: return square ? &last_tile<T, OH, OW, 3, 1, true> : &last_tile<T, OH, OW, 3, 1, false>;
-        case 4: return &last_tile<T, OH, OW, 4, 1, false>;
-        case 5: return square ? &last_tile<T, OH, OW, 5, 1, true> : &last_tile<T, OH, OW, 5, 1, false>;
-        default: return &last_tile<T, OH, OW, 7, 1, false>;
+        case 2: return square ? &last_tiles<T, OH, OW, 2, 1, true> : &last_tiles<T, OH, OW, 2, 1, false>;
+        case 3: return square ? &last_tiles<T, OH, OW, 3, 1, true> : &last_tiles<T, OH, OW, 3, 1, false>;
+        case 4: return &last_tiles<T, OH, OW, 4, 1, false>;
+        case 5: return square ? &last_tiles<T, OH, OW, 5, 1, true> : &last_tiles<T, OH, OW, 5, 1, false>;
+        default: return &last_tiles<T, OH, OW, 7, 1, false>;
     }
 }
 template <class T> LastTileOf<T> last_tile_of(idx rows, int width, idx taps, const TileShape& shape) {
@@ -162,23 +195,21 @@ template <class T> LastTileOf<T> last_tile_of(idx rows, int width, idx taps, con
     return width == 4 ? last_tile_of<T, TILE_H, 4>(taps, shape) : last_tile_of<T, TILE_H, 2>(taps, shape);
 }
 
-// All channels of a tile. Several runs take turns on a few vectors, whose sums then stay in the level 1 cache.
+// All channels of neighbouring tiles. Several runs take turns on a few vectors, whose sums then stay in the level 1 cache.
 constexpr idx RUN_VECTORS = 4;
 template <class T>
-void tile_channels(LastTile<T>& tile, const LastView<T>& view, const T* const* pixels, idx pitch, idx rows, int width) {
-    constexpr int L = LANES<T>;
-    const idx whole = tile.channels / L * L, block = view.runs.size() > 1 ? RUN_VECTORS * L : whole;
-    for (idx c = 0; c < tile.channels;) {
-        tile.first = c < whole ? c : tile.channels - L;  // the last vector overlaps where C is no multiple of it
-        tile.last = c < whole ? std::min(whole, c + block) : tile.channels;
+void add_runs(LastTile<T>& tile, const LastView<T>& view, const T* const* pixels, idx pitch, idx rows, int width) {
+    const idx vectors = tile.vectors.count, block = view.runs.size() > 1 ? RUN_VECTORS : vectors;
+    for (idx v = 0; v < vectors; v = tile.last) {
+        tile.first = v, tile.last = v + 1;
+        while (tile.last < std::min(vectors, v + block) && (view.runs.size() == 1 || !tile.vectors.overlap_at(tile.last))) tile.last++;
         for (const RowRun& run : view.runs) {
             tile.pixels = {pixels + run.first, view.single ? run.count : pitch};
             tile.shape = view.shape(run);
-            tile.weights = view.weights.data() + (ceil_div<idx>(c, L) * tile.taps + run.first) * L;
+            tile.weights = view.weights.data() + run.first;
             tile.add = run.first > 0;
             last_tile_of<T>(rows, width, run.count, tile.shape)(tile);
         }
-        c = tile.last;
     }
 }
 
@@ -189,15 +220,18 @@ template <class T> void depthwise_line(const DepthwiseLast<T>& p, const LastLine
     const idx count = view.W.reach(end);
     look_up_pixels(p, line, rows, count, pixels);
     look_up_outputs(p, line, rows, end, spare, to);
-    LastTile<T> tile{{}, nullptr, end, nullptr, p.bias, p.channels, 0, 0, view.taps(), {}, 0, 0, false};
+    LastTile<T> tile{{}, nullptr, end, nullptr, p.bias, p.vectors, 0, 0, 1, view.taps(), {}, 0, 0, false};
+    const auto width_at = [&](idx w) { return rows == 1 ? LINE_W : tile_width(line.columns - w); };
+    const bool apart = p.beyond_cache && (view.W.step > 1 || view.W.dest_step() > 1);
     for (idx w = 0; w < end;) {
-        const int width = rows == 1 ? LINE_W : tile_width(line.columns - w);
-        tile.to = to + w;
-        const bool apart = p.beyond_cache && (view.W.step > 1 || view.W.dest_step() > 1);
+        const int width = width_at(w);
+        const idx first = w;
+        do w += width;  // tiles of one width; several runs take a tile at a time
+        while (view.runs.size() == 1 && w < end && width_at(w) == width);
+        tile.to = to + first, tile.tiles = (w - first) / width;
         tile.pixel_step = apart ? width * view.W.step * view.W.gap : 0;
-        tile.output_step = apart ? width * view.W.dest_step() : 0;
-        tile_channels(tile, view, pixels + w * view.W.step, count, rows, width);
-        w += width;
+        tile.output_step = apart && view.W.dest_step() > 1 ? width * view.W.dest_step() : 0;
+        add_runs(tile, view, pixels + first * view.W.step, count, rows, width);
     }
     if (p.activation != LINEAR)
         for (idx j = 0; j < rows; j++)
@@ -239,10 +273,10 @@ template <class T> struct LastPlan {
     idx pixels = 0, outputs = TILE_H * (LINE_COLUMNS + LINE_W), channels;
     int threads;
 
-    LastPlan(const Geometry& g, const std::vector<View>& of, const T* w, int most_threads) : channels(g.c) {
+    LastPlan(const Geometry& g, const std::vector<View>& of, const T* w, const ChannelVectors<T>& vectors, int most_threads) : channels(g.c) {
         for (const View& v : of)
             if (v.positions() > 0) {
-                views.emplace_back(v, w, g);
+                views.emplace_back(v, w, g, vectors);
                 const LastView<T>& last = views.back();
                 pixels = std::max(pixels, last.D.taps * last.H.reach(TILE_H) * last.W.reach(LINE_COLUMNS + LINE_W));
             }
@@ -259,7 +293,7 @@ void depthwise_conv_last(const Geometry& g, const std::vector<View>& views, cons
     const std::vector<T> zeros(g.c, T(0));
     p.zeros = zeros.data();
     p.beyond_cache = g.n * g.c * (g.pixels() + g.out_pixels()) * (idx)sizeof(T) > PREFETCHED_BYTES;
-    const LastPlan<T> plan(g, views, w, threads);
+    const LastPlan<T> plan(g, views, w, p.vectors, threads);
     Workspace workspace(plan.bytes(), plan.threads);
     parallel_for((idx)plan.lines.size(), plan.threads, [&](idx job, int thread) {
         Arena arena(workspace.of(thread));

@@ -46,7 +46,7 @@ struct RowRun {
     idx first, count, repeats;
 };
 inline std::vector<RowRun> row_runs(bool single, idx taps, idx step) {
-    const idx most = step == 1 ? 7 : step == 2 ? 3 : 1;
+    const idx most = step == 1 ? 7 : step == 2 ? 5 : 1;
     std::vector<RowRun> runs;
     for (idx s = 0; s < taps;) {
         const idx left = taps - s, count = std::min(most, left == 6 ? idx(3) : left);

@@ -21,7 +21,7 @@ template <class T> struct Image {
     }
 };
 
-// A window on an image: rows h + step_h * i and columns w + step_w * j, channels [c, c + lanes).
+// A window on an image (of a volume, one of its planes): rows h + step_h * i and columns w + step_w * j, channels [c, c + lanes).
 struct Window {
     idx image, h, w, step_h, step_w, rows, columns, c, lanes;
     idx vectors(int lanes_of) const { return ceil_div<idx>(lanes, lanes_of); }
