@@ -20,7 +20,6 @@ from fastconv.nn.summary import Summary, summarize
 from fastconv.nn.training import History, OnEpoch, Trainer, batches, checked_pair
 from fastconv.ops.arrays import FLOAT32, Array
 from fastconv.ops.errors import bad_type, bad_value, shown
-from fastconv.ops.memory import Memory
 from fastconv.ops.parse import parse_int
 
 # Their input gradient is an array of its own.
@@ -69,7 +68,6 @@ class Sequential(Container):
                 hint = "; unpack the list: Sequential(*layers)" if isinstance(layer, (list, tuple)) else ""
                 bad_type("Sequential", f"layer {i} is {shown(layer)}", f"it must be a fastconv layer{hint}")
         self.layers = layers
-        self.memory = Memory()
         everything = [id(layer) for child in layers for layer in child.walk()]
         if len(set(everything)) < len(everything):
             bad_value("Sequential", "a layer appears twice", "every layer keeps state of its own: make two")
@@ -82,9 +80,7 @@ class Sequential(Container):
     def forward(self, x: Array) -> Array:
         for layer in self.walk():  # what the last step kept makes room for this one's
             layer._kept = None
-        self.memory.next_round()
-        with self.memory.used():
-            return self.run(x, keep=True)
+        return self.run(x, keep=True)
 
     def run(self, x: Array, *, keep: bool) -> Array:
         """The output; unless `keep`, each layer forgets at once what `backward` would need."""
@@ -106,10 +102,6 @@ class Sequential(Container):
         Without `input_grad` (the default) the first layer with parameters computes no input gradient and the
         layers before it, which learn nothing, are not entered.
         """
-        with self.memory.used():
-            return self.run_back(dy, input_grad)
-
-    def run_back(self, dy: Array, input_grad: bool) -> Array | None:
         learning = [i for i, layer in enumerate(self.layers) if layer.params]
         first = 0 if input_grad else min(learning, default=len(self.layers))
         dx: Array | None = dy
@@ -208,10 +200,6 @@ class Sequential(Container):
             on_epoch=on_epoch,
         ).run()
 
-    def forget(self) -> None:
-        super().forget()
-        self.memory.clear()
-
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype of the parameters; float32 where there are none."""
@@ -224,12 +212,8 @@ class Sequential(Container):
         self.eval()
         try:
             for (batch,) in batches(batch_size, self.dtype, x):
-                self.memory.next_round()
-                with self.memory.used():
-                    y = self.run(batch, keep=False)
-                yield y
+                yield self.run(batch, keep=False)
         finally:
-            self.memory.clear()
             for layer, training in modes:
                 layer.training = training
 

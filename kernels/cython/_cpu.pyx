@@ -5,7 +5,6 @@ from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport int64_t, uintptr_t
 
 cnp.import_array()
-from numpy import empty as numpy_empty
 
 cdef extern from "cpu.hpp" nogil:
     int cpu_supports_avx2()
@@ -25,16 +24,26 @@ cdef extern from *:
     ctypedef struct PyDataMem_Handler:
         pass
     PyDataMem_Handler result_handler
+    cnp.npy_intp LEAST_KEPT "(npy_intp)fastconv::LEAST_KEPT"
     object PyDataMem_SetHandler(object)
 
 RESULT_HANDLER = PyCapsule_New(&result_handler, "mem_handler", NULL)
 
 
 def empty(tuple shape, cnp.dtype dtype):
-    """An array to be written whole, in memory of `result_memory.hpp`."""
+    """An array to be written whole; a large one in memory of `result_memory.hpp`."""
+    cdef cnp.npy_intp dims[32]
+    cdef cnp.npy_intp nbytes = cnp.PyDataType_ELSIZE(dtype)
+    cdef int rank = 0
+    for length in shape:
+        dims[rank] = length
+        nbytes *= dims[rank]
+        rank += 1
+    if nbytes < LEAST_KEPT:
+        return cnp.PyArray_EMPTY(rank, dims, dtype.num, 0)
     previous = PyDataMem_SetHandler(RESULT_HANDLER)
     try:
-        return numpy_empty(shape, dtype)
+        return cnp.PyArray_EMPTY(rank, dims, dtype.num, 0)
     finally:
         PyDataMem_SetHandler(previous)
 
