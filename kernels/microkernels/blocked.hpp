@@ -4,6 +4,7 @@
 #include "gather_boxes.hpp"
 #include "pointwise.hpp"
 #include "gather_last.hpp"
+#include "image_conv.hpp"
 #include "padded_conv.hpp"
 #include "padded_grad.hpp"
 #include "phases.hpp"
@@ -68,6 +69,16 @@ template <class T> bool shifted_input_grad_pays(const Geometry& g) {
     return g.c_group() <= most && g.taps() > 1;
 }
 
+// Decided for one thread: what a plan packs, and the order of the sums, shall not depend on the count of threads.
+template <class T> bool images_forward_pay(const Geometry& g) {
+    return images_pay<T>(g, forward_view(g), g.c, g.k, shifted_forward_pays<T>(g));
+}
+
+template <class T> bool images_input_grad_pay(const Geometry& g) {
+    const std::vector<View> views = input_grad_views(g);
+    return views.size() == 1 && images_pay<T>(g, views[0], g.k, g.c, shifted_input_grad_pays<T>(g));
+}
+
 template <class T>
 void run_channels_first(const Geometry& g, const std::vector<View>& views, const Filters<T>& filters,
                         const ChannelsFirst<T>& p, int threads) {
@@ -104,6 +115,9 @@ void gathered_input_grad(const Geometry& g, const T* dy, const Filters<T>& filte
 
 template <class T>
 void blocked_forward(const Geometry& g, const T* x, const T* w, const T* bias, Activation activation, T* y, int threads) {
+    if (images_forward_pay<T>(g))
+        return image_conv(g, forward_view(g), forward_filters(g, w), input_images(g, x), output_images(g, y), bias, activation,
+                          threads);
     if (padded_pays<T>(g)) return padded_forward(g, x, w, bias, activation, y, threads);
     if (shifted_forward_pays<T>(g)) {
         ShiftedConv<T> p = shifted_problem(g, false, x, y);
@@ -114,6 +128,9 @@ void blocked_forward(const Geometry& g, const T* x, const T* w, const T* bias, A
 }
 
 template <class T> void blocked_input_grad(const Geometry& g, const T* dy, const T* w, T* dx, int threads) {
+    if (images_input_grad_pay<T>(g))
+        return image_conv<T>(g, input_grad_views(g)[0], input_grad_filters(g, w), output_images(g, dy), input_images(g, dx),
+                             nullptr, LINEAR, threads);
     if (shifted_input_grad_pays<T>(g)) {
         std::vector<T> packed;
         const std::vector<ShiftedView<T>> views = shifted_gradient_views(g, w, packed, threads);
@@ -126,7 +143,9 @@ template <class T> void blocked_input_grad(const Geometry& g, const T* dy, const
 template <class T> std::vector<PackedFilters<T>> blocked_filters(const Geometry& g, bool input_grad, const T* w) {
     const std::vector<View> views = input_grad ? input_grad_views(g) : std::vector<View>{forward_view(g)};
     std::vector<PackedFilters<T>> packed;
-    if (input_grad ? shifted_input_grad_pays<T>(g) : padded_pays<T>(g) || shifted_forward_pays<T>(g)) return packed;
+    if (input_grad ? images_input_grad_pay<T>(g) || shifted_input_grad_pays<T>(g)
+                   : images_forward_pay<T>(g) || padded_pays<T>(g) || shifted_forward_pays<T>(g))
+        return packed;
     if (!g.channels_last && pointwise(views)) return packed;
     const Filters<T> filters = input_grad ? input_grad_filters(g, w) : forward_filters(g, w);
     const idx depth = input_grad ? g.k_group() : g.c_group(), columns = input_grad ? g.c_group() : g.k_group();
