@@ -188,6 +188,8 @@ LARGE = {
     "taps far apart": dict(c=20, k=33, size=(1900,), window=(2,), n=2, dilation=600, padding=0),
     "small maps": dict(c=33, k=97, size=(4, 5), window=(5, 5), n=9, stride=2),
     "smallest maps": dict(c=50, k=40, size=(4, 4), window=(4, 4), n=17, padding=0),
+    "small maps of many images": dict(c=6, k=19, size=(9, 11), window=(5, 5), n=43, padding=0),
+    "first layer of many images": dict(c=1, k=7, size=(12, 13), window=(3, 3), n=70, dilation=2),
     "few pixels": dict(c=33, k=97, size=(4, 3), window=(4, 4), n=3, padding=((4, 2), (3, 4)), stride=2),
     "pixels that no tap meets": dict(c=33, k=33, size=(1,), window=(1,), n=1, stride=2, padding=((3, 4),)),
     "columns that no tap meets": dict(

@@ -32,7 +32,7 @@ RESULT_HANDLER = PyCapsule_New(&result_handler, "mem_handler", NULL)
 
 def empty(tuple shape, cnp.dtype dtype):
     """An array to be written whole; a large one in memory of `result_memory.hpp`."""
-    cdef cnp.npy_intp dims[32]
+    cdef cnp.npy_intp dims[64]  # NumPy's most
     cdef cnp.npy_intp nbytes = cnp.PyDataType_ELSIZE(dtype)
     cdef int rank = 0
     for length in shape:
