@@ -170,8 +170,12 @@ LARGE = {
     "7x7/2 of 3": dict(c=3, k=64, size=(65, 63), window=(7, 7), n=2, stride=2),
     "depthwise": dict(c=130, k=130, size=(41, 39), window=(3, 3), n=2, groups=130),
     "depthwise 31x31": dict(c=20, k=20, size=(40, 37), window=(31, 31), n=1, groups=20),
-    "depthwise volume": dict(c=50, k=50, size=(6, 13, 15), window=(3, 3, 3), n=2, groups=50, stride=(2, 1, 1)),
-    "depthwise volume apart": dict(c=40, k=80, size=(5, 14, 9), window=(2, 3, 4), n=2, groups=40, dilation=(2, 1, 2)),
+    "depthwise volume": dict(
+        c=50, k=50, size=(6, 13, 15), window=(3, 3, 3), n=2, groups=50, stride=(2, 1, 1)
+    ),
+    "depthwise volume apart": dict(
+        c=40, k=80, size=(5, 14, 9), window=(2, 3, 4), n=2, groups=40, dilation=(2, 1, 2)
+    ),
     "depthwise/2": dict(c=144, k=144, size=(33, 30), window=(5, 5), n=2, groups=144, stride=2),
     "groups": dict(c=96, k=64, size=(27, 29), window=(3, 3), n=2, groups=4),
     "long": dict(c=40, k=72, size=(5000,), window=(9,), n=1, stride=3),
