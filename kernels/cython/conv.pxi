@@ -91,7 +91,7 @@ cdef prepared_filters(prepare32 f32, prepare64 f64, cnp.npy_intp elements, pass_
     if elements == 0:
         return w
     u = cnp.PyArray_EMPTY(1, &length, cnp.PyArray_TYPE(w), 0)
-    first = -<cnp.npy_intp>data_of(u) % 64 // w.itemsize  # panels start at a cache line
+    first = (64 - <size_t>data_of(u) % 64) % 64 // w.itemsize  # panels start at a cache line
     u = u[first:first + elements]
     pu = data_of(u)
     with nogil:
