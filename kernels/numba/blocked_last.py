@@ -11,7 +11,7 @@ from __future__ import annotations
 from fastconv.kernels.numba.epilogue import finish
 from fastconv.kernels.numba.geometry import clear_run, copy_run
 from fastconv.kernels.numba.jit import inline, jit, unpack
-from fastconv.kernels.numba.tile import MR, SEGMENT, panel_width, tile
+from fastconv.kernels.numba.tile import MR, SEGMENT, panel_width, tile_panels
 from fastconv.kernels.numba.vector import lanes
 from fastconv.kernels.numba.views import (
     AXIS,
@@ -26,10 +26,13 @@ from fastconv.kernels.numba.views import (
     phase_numbers,
 )  # fmt: skip
 
-# Depth of a block: a panel of filters and the copied pixels of a block, KC * (48 + 96) * 4 bytes, fit in L2.
+# Depth of a block, at most: a tile's pixels, KC * 8 * 4 bytes, stay in L1 for all panels. Longer sums round
+# more than their bound.
 KC = 512
+# Filters of a depth block that the pixels of a job go through: most of L2.
+FILTER_BYTES = 640 << 10
 # Pixels of a job: each panel of filters that comes from memory serves this many.
-PIXELS = 96
+PIXELS = 256
 # What the job knows beside the view.
 CHANNELS, TO_CHANNELS, DEPTH, COLUMNS, ACTIVATION, BLOCKS, PARTS, R_TAPS, S_TAPS, ALL_TAPS, IMAGES = range(11)
 # Integers that describe a pixel and a tap.
@@ -156,66 +159,54 @@ def gather_last_job(begin, end, thread, arguments):
     copied_at = inside_at + SEGMENT * (KC + 1)
     rows_at = copied_at + SEGMENT * (KC + 1)
     to_at, dense_at = rows_at + PIXELS, rows_at + 2 * PIXELS
-    scratch = thread * PIXELS * KC
+    scratch = thread * MR * KC
     for job in range(begin, end):
-        part, block = job % o[PARTS], job // o[PARTS] % o[BLOCKS]
+        part, start = job % o[PARTS], job // o[PARTS] % o[BLOCKS] * PIXELS
         group, number = job // o[PARTS] // o[BLOCKS] % groups, job // o[PARTS] // o[BLOCKS] // groups
         pd, ph, pw = phase_numbers(view, number)
         positions = o[IMAGES] * view[pd + POSITIONS] * view[ph + POSITIONS] * view[pw + POSITIONS]
-        count = min(PIXELS, positions - block * PIXELS)
+        count = min(PIXELS, positions - start)
         if count <= 0:
             continue
         taps = list_taps(o, view, pd, ph, pw, index, taps_at)
-        list_pixels(o, view, pd, ph, pw, block * PIXELS, count, index, pixels_at)
+        list_pixels(o, view, pd, ph, pw, start, count, index, pixels_at)
         for q in range(count):
             index[rows_at + q] = index[pixels_at + q * PIXEL + FROM] + group * depth
             index[to_at + q] = index[pixels_at + q * PIXEL + TO_AT] + group * columns
-            index[dense_at + q] = scratch + q * KC
+            index[dense_at + q] = scratch + q % MR * KC
         first, last = panels * part // o[PARTS], panels * (part + 1) // o[PARTS]
+        c0, c1 = first * width, min(columns, last * width)
+        b_at, b_panel = (group * panels + first) * o[ALL_TAPS] * width * depth, o[ALL_TAPS] * width * depth
         if taps == 0:
             for q in range(count):
                 clear_run(to, index[to_at + q], 1, columns)
-        for u0 in range(0, taps * depth, KC):
-            u1 = min(taps * depth, u0 + KC)
-            inside = list_segments(o, index, taps_at, inside_at, u0, u1, False)
+        blocks = (taps * depth + KC - 1) // KC
+        for block in range(blocks):
+            u0, u1 = taps * depth * block // blocks, taps * depth * (block + 1) // blocks
+            runs = list_segments(o, index, taps_at, inside_at, u0, u1, False)
             copied = list_segments(o, index, taps_at, copied_at, u0, u1, True)
             for q in range(0, count, MR):
                 m = min(MR, count - q)
-                if not all_inside(index, pixels_at, q, m):
+                inside = all_inside(index, pixels_at, q, m)
+                if not inside:
                     for i in range(q, q + m):
                         copy_pixel(
-                            o,
-                            view,
-                            source,
-                            group,
-                            index,
-                            pixels_at + i * PIXEL,
-                            taps_at,
-                            u0,
-                            u1,
-                            col,
-                            scratch + i * KC,
-                        )
-            for panel in range(first, last):
-                b_at = (group * panels + panel) * o[ALL_TAPS] * width * depth
-                c0 = panel * width
-                n = min(width, columns - c0)
-                for q in range(0, count, MR):
-                    m = min(MR, count - q)
-                    if all_inside(index, pixels_at, q, m):
-                        tile(
-                            m, source, index, rows_at + q, 1, index, inside_at // SEGMENT,
-                            inside_at // SEGMENT + inside,
-                            packed, b_at, width, to, index, to_at + q, c0, n, u0 > 0,
+                            o, view, source, group, index, pixels_at + i * PIXEL, taps_at, u0, u1,
+                            col, scratch + (i - q) * KC,
                         )  # fmt: skip
-                    else:
-                        tile(
-                            m, col, index, dense_at + q, 1, index, copied_at // SEGMENT,
-                            copied_at // SEGMENT + copied,
-                            packed, b_at, width, to, index, to_at + q, c0, n, u0 > 0,
-                        )  # fmt: skip
+                if inside:
+                    tile_panels(
+                        m, source, index, rows_at + q, 1, index, inside_at // SEGMENT,
+                        inside_at // SEGMENT + runs, packed, b_at, width, b_panel,
+                        to, index, to_at + q, c0, c1 - c0, u0 > 0,
+                    )  # fmt: skip
+                else:
+                    tile_panels(
+                        m, col, index, dense_at + q, 1, index, copied_at // SEGMENT,
+                        copied_at // SEGMENT + copied, packed, b_at, width, b_panel,
+                        to, index, to_at + q, c0, c1 - c0, u0 > 0,
+                    )  # fmt: skip
         if bias.size > 0 or o[ACTIVATION] > 0:
-            c0, c1 = first * width, min(columns, last * width)
             for q in range(count):
                 finish(to, index[to_at + q] + c0, c1 - c0, bias, group * columns + c0, 1, o[ACTIVATION])
 

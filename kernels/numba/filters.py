@@ -8,34 +8,65 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastconv.kernels.numba.geometry import LAST, OUT, K, N, copy_run, product, transpose
-from fastconv.kernels.numba.jit import run, unpack, useful_threads, vector_bytes, workspace
-from fastconv.kernels.numba.vector import at, lanes, load, load_part, put, splat, store_part, total
+from fastconv.kernels.numba.geometry import LAST, OUT, K, N, clear_run, copy_run, product, transpose
+from fastconv.kernels.numba.jit import jit, run, unpack, useful_threads, vector_bytes, workspace
+from fastconv.kernels.numba.vector import at, lanes, load, load_part, put, splat, store, store_part, total
 
 Array = NDArray[Any]
+
+
+# Rows of filters in a job that packs them: runs of memory long enough where rows are what lies together.
+ROWS = 128
+
+
+@jit
+def pack_rows(packed, to, panel, width, w, source, row_stride, column_stride, rows, columns):
+    """Filters by strides -> packed (rows, width), one panel of columns `panel` elements behind the other;
+    zeros where the columns end.
+    """
+    L = lanes(w)
+    if column_stride == 1:  # row by row, as they lie in memory
+        for row in range(rows):
+            at, left = to + row * width, 0
+            for j in range(0, columns, L):
+                if left == width:
+                    at, left = at + panel, 0
+                if j + L <= columns:
+                    store(packed, at + left, load(w, source + j))
+                else:
+                    store(packed, at + left, load_part(w, source + j, 0, columns - j))
+                left += L
+            for j in range(left, width, L):
+                store(packed, at + j, splat(w, 0.0))
+            source += row_stride
+        return
+    for j in range(0, columns, width):
+        count = min(width, columns - j)
+        if row_stride == 1:
+            transpose(packed, to, width, w, source, column_stride, count, rows)
+        else:
+            for i in range(count):
+                copy_run(packed, to + i, width, w, source + i * column_stride, row_stride, rows)
+        if count < width:
+            for row in range(rows):
+                clear_run(packed, to + row * width + count, 1, width - count)
+        source += width * column_stride
+        to += panel
 
 
 def pack_job(begin, end, thread, arguments):
     """w[group, tap, row, column] by strides -> packed[group, panel, tap, row, width], zeros behind."""
     p, w, packed = unpack(arguments)
-    taps, panels, rows, columns, width, start = p[0], p[1], p[2], p[3], p[4], p[5]
-    group_stride, tap_stride, row_stride, column_stride = p[6], p[7], p[8], p[9]
+    taps, rows, columns, width, start = p[0], p[1], p[2], p[3], p[4]
+    group_stride, tap_stride, row_stride, column_stride = p[5], p[6], p[7], p[8]
+    chunks, panels = (rows + ROWS - 1) // ROWS, (columns + width - 1) // width
     for job in range(begin, end):
-        tap, panel, group = job % taps, job // taps % panels, job // taps // panels
-        count = min(width, columns - panel * width)
-        source = start + group * group_stride + tap * tap_stride + panel * width * column_stride
-        to = job * rows * width
-        if column_stride == 1:
-            for row in range(rows):
-                copy_run(packed, to + row * width, 1, w, source + row * row_stride, 1, count)
-        elif row_stride == 1:
-            transpose(packed, to, width, w, source, column_stride, count, rows)
-        else:
-            for j in range(count):
-                copy_run(packed, to + j, width, w, source + j * column_stride, row_stride, rows)
-        for row in range(rows):
-            for j in range(count, width):
-                put(packed, to + row * width + j, 0.0)
+        row, tap, group = job % chunks * ROWS, job // chunks % taps, job // chunks // taps
+        source = start + group * group_stride + tap * tap_stride + row * row_stride
+        pack_rows(
+            packed, ((group * panels * taps + tap) * rows + row) * width, taps * rows * width, width,
+            w, source, row_stride, column_stride, min(ROWS, rows - row), columns,
+        )  # fmt: skip
 
 
 def pack(
@@ -51,8 +82,8 @@ def pack(
     groups, taps, rows, columns = shape
     panels = -(-columns // width)
     packed = workspace(groups * taps * panels * rows * width, w.dtype)
-    p = np.array([taps, panels, rows, columns, width, start, *strides], np.int64)
-    jobs = groups * taps * panels
+    p = np.array([taps, rows, columns, width, start, *strides], np.int64)
+    jobs = groups * taps * -(-rows // ROWS)
     run(pack_job, jobs, useful_threads(threads, jobs, 4.0 * packed.size), p, w, packed)
     return packed
 

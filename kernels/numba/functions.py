@@ -22,6 +22,7 @@ import numba
 import numpy as np
 
 from fastconv.kernels.numba import im2col, pool
+from fastconv.kernels.numba.filters import ROWS as ROWS_PACKED
 from fastconv.kernels.numba.filters import pack_job
 from fastconv.kernels.numba.gemm import INDEX
 from fastconv.kernels.numba.geometry import OUT, WINDOW, product
@@ -125,11 +126,11 @@ def conv2d_nhwc(x, w, y, stride, padding, dilation, groups):
 @jit
 def packed(w, groups, taps, rows, columns, width, strides):
     """im2col's panels of filters, (group, panel, tap, row, width)."""
-    p = np.zeros(10, np.int64)
-    p[0], p[1], p[2], p[3], p[4] = taps, up(columns, width), rows, columns, width
-    p[6], p[7], p[8], p[9] = strides
-    out = np.empty(groups * p[0] * p[1] * rows * width, w.dtype)
-    pack(0, groups * p[0] * p[1], 0, (p, w.ravel(), out))
+    p = np.zeros(9, np.int64)
+    p[0], p[1], p[2], p[3] = taps, rows, columns, width
+    p[5], p[6], p[7], p[8] = strides
+    out = np.empty(groups * taps * up(columns, width) * rows * width, w.dtype)
+    pack(0, groups * taps * up(rows, ROWS_PACKED), 0, (p, w.ravel(), out))
     return out
 
 

@@ -92,15 +92,14 @@ def tile_of(vectors: int) -> Any:
                 return masked_load(builder, column(c_pointers[r], j), kind, mask)
             return plain_load(builder, column(c_pointers[r], j), kind)
 
-        # Rows beyond m repeat the first: their sums are not stored.
-        a_rows, c_pointers, present = [], [], []
+        # Rows beyond m repeat the first: it is stored again, which costs less than to ask.
+        a_rows, c_pointers = [], []
         for r in range(MR):
             here = builder.icmp_signed("<", constant(r), m)
             index = builder.add(row, builder.select(here, constant(r), constant(0)))
             a_rows.append(builder.gep(a, [builder.load(builder.gep(rows, [index]))]))
             index = builder.add(c_row, builder.select(here, constant(r), constant(0)))
             c_pointers.append(builder.gep(c, [builder.add(builder.load(builder.gep(c_rows, [index])), c_at)]))
-            present.append(here)
 
         # the outputs are asked for now and needed when the depth is through
         for r in range(MR):
@@ -175,13 +174,11 @@ def tile_of(vectors: int) -> Any:
         builder.cbranch(builder.icmp_signed("<", s_next, last), outer, done)
 
         builder.position_at_end(done)
-        for r in range(MR):
-            with builder.if_then(present[r]):
-                for j in range(vectors):
-                    if j == vectors - 1:
-                        masked_store(builder, column(c_pointers[r], j), updated[r, j], mask)
-                    else:
-                        plain_store(builder, column(c_pointers[r], j), updated[r, j])
+        for r, j in cells:
+            if j == vectors - 1:
+                masked_store(builder, column(c_pointers[r], j), updated[r, j], mask)
+            else:
+                plain_store(builder, column(c_pointers[r], j), updated[r, j])
         return context.get_dummy_value()
 
     return emits(emit)(tile_in_python)
@@ -218,64 +215,74 @@ def tile(
     L = lanes(a)
     if columns > 2 * L:
         _tile3(
-            m,
-            a,
-            rows,
-            row,
-            a_step,
-            segments,
-            first,
-            last,
-            b,
-            b_at,
-            b_step,
-            c,
-            c_rows,
-            c_row,
-            c_at,
-            columns,
+            m, a, rows, row, a_step, segments, first, last, b, b_at, b_step, c, c_rows, c_row, c_at, columns,
             add,
-        )
+        )  # fmt: skip
     elif columns > L:
         _tile2(
-            m,
-            a,
-            rows,
-            row,
-            a_step,
-            segments,
-            first,
-            last,
-            b,
-            b_at,
-            b_step,
-            c,
-            c_rows,
-            c_row,
-            c_at,
-            columns,
+            m, a, rows, row, a_step, segments, first, last, b, b_at, b_step, c, c_rows, c_row, c_at, columns,
             add,
-        )
+        )  # fmt: skip
     else:
         _tile1(
-            m,
-            a,
-            rows,
-            row,
-            a_step,
-            segments,
-            first,
-            last,
-            b,
-            b_at,
-            b_step,
-            c,
-            c_rows,
-            c_row,
-            c_at,
-            columns,
+            m, a, rows, row, a_step, segments, first, last, b, b_at, b_step, c, c_rows, c_row, c_at, columns,
             add,
-        )
+        )  # fmt: skip
+
+
+@jit
+def tile_panels(
+    m, a, rows, row, a_step, segments, first, last, b, b_at, b_step, b_panel, c, c_rows, c_row, c_at,
+    columns, add,
+):  # fmt: skip
+    """A tile's rows by all panels of `columns` columns: panels of b_step columns, b_panel elements apart."""
+    L, whole = lanes(a), columns - columns % b_step
+    if b_step == 3 * L:
+        for j in range(0, whole, b_step):
+            _tile3(
+                m, a, rows, row, a_step, segments, first, last, b, b_at, b_step, c, c_rows, c_row, c_at + j,
+                b_step, add,
+            )  # fmt: skip
+            b_at += b_panel
+    elif b_step == 2 * L:
+        for j in range(0, whole, b_step):
+            _tile2(
+                m, a, rows, row, a_step, segments, first, last, b, b_at, b_step, c, c_rows, c_row, c_at + j,
+                b_step, add,
+            )  # fmt: skip
+            b_at += b_panel
+    else:
+        whole = 0
+    for j in range(whole, columns, b_step):
+        tile(
+            m, a, rows, row, a_step, segments, first, last, b, b_at, b_step, c, c_rows, c_row, c_at + j,
+            min(b_step, columns - j), add,
+        )  # fmt: skip
+        b_at += b_panel
+
+
+@jit
+def tile_rows(
+    m, a, rows, row, a_step, segments, first, last, b, b_at, b_step, c, c_rows, c_row, c_at, columns
+):  # fmt: skip
+    """One panel by any number of rows; from MR on, the last tile overlaps the one before it, so nothing is
+    added.
+    """
+    L = lanes(a)
+    if columns == 2 * L and m >= MR:
+        for start in range(0, m, MR):
+            i = min(start, m - MR)
+            _tile2(
+                MR, a, rows, row + i, a_step, segments, first, last, b, b_at, b_step,
+                c, c_rows, c_row + i, c_at, columns, False,
+            )  # fmt: skip
+    else:
+        for start in range(0, m, MR):
+            i = max(0, min(start, m - MR))
+            tile(
+                min(m, MR), a, rows, row + i, a_step, segments, first, last, b, b_at, b_step,
+                c, c_rows, c_row + i, c_at, columns, False,
+            )  # fmt: skip
 
 
 @inline
