@@ -25,7 +25,7 @@ def pack_rows(packed, to, panel, width, w, source, row_stride, column_stride, ro
     zeros where the columns end.
     """
     L = lanes(w)
-    if column_stride == 1:  # row by row, as they lie in memory
+    if column_stride == 1 and width % L == 0:  # row by row, as they lie in memory
         for row in range(rows):
             at, left = to + row * width, 0
             for j in range(0, columns, L):
@@ -42,7 +42,10 @@ def pack_rows(packed, to, panel, width, w, source, row_stride, column_stride, ro
         return
     for j in range(0, columns, width):
         count = min(width, columns - j)
-        if row_stride == 1:
+        if column_stride == 1:
+            for row in range(rows):
+                copy_run(packed, to + row * width, 1, w, source + row * row_stride, 1, count)
+        elif row_stride == 1:
             transpose(packed, to, width, w, source, column_stride, count, rows)
         else:
             for i in range(count):
