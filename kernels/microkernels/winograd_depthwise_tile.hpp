@@ -2,7 +2,8 @@
 #pragma once
 #include <algorithm>
 
-#include "lanes.hpp"
+#include "geometry.hpp"
+#include "vec.hpp"
 
 namespace fastconv {
 
@@ -21,20 +22,15 @@ inline idx product_columns(idx n) {
     return end;
 }
 
-// One point's planes: tiles [row][column][lane] in a ring of rows, filters [R][S][lane], results [row][column][lane].
+// One point's planes: tiles [row][column][lane], of whose rows [0, rows) are there and others are zero; filters
+// [R][S][lane]; results [row][column][lane].
 template <class T> struct PointPlanes {
     const T* tiles;
-    idx ring, pitch;
+    idx rows, pitch;
     const T* filters;
     idx R, S;
     T* sums;
     idx sums_pitch;
-};
-
-// The rows of tiles that a row or two of sums meet: the first of them is row `slot` of the ring and meets row `lo` of
-// the filters, as those to `hi` do (for the second row of sums, the row before).
-struct RowsMet {
-    idx slot, lo, hi;
 };
 
 // The loops over sums are unrolled by request: gcc would leave some rolled, and keep the sums in memory.
@@ -60,28 +56,24 @@ inline __attribute__((always_inline)) void add_products(const T* tiles, const T*
     }
 }
 
-// OH x OW sums from (row, column) on.
-template <class T, int OH, int OW, int BLOCKS> void product_tile(const PointPlanes<T>& p, idx row, RowsMet met, idx column) {
+// OH x OW sums from (row, column) on, which meet rows [first, first + R + OH - 1) of tiles.
+template <class T, int OH, int OW, int BLOCKS> void product_tile(const PointPlanes<T>& p, idx row, idx first, idx column) {
     constexpr int L = LANES<T>;
-    const idx S = BLOCKS ? BLOCKS : p.S, R = p.R, step = S * L, pitch = p.pitch, ring = p.ring * pitch;
-    const T *tiles = p.tiles + met.slot * pitch + column * L, *end = p.tiles + ring + column * L, *u = p.filters + met.lo * step;
-    const auto advance = [&] {
-        u += step, tiles += pitch;
-        if (tiles == end) tiles -= ring;
-    };
+    const idx S = BLOCKS ? BLOCKS : p.S, R = p.R, step = S * L, pitch = p.pitch;
+    const idx lo = std::max<idx>(0, -first), hi = std::min<idx>(R + OH - 1, p.rows - first);
+    const T *tiles = p.tiles + first * pitch + column * L, *u = p.filters;
     Vec<T> sums[OH][OW];
 #pragma GCC unroll 2
     for (int j = 0; j < OH; j++)
 #pragma GCC unroll 8
         for (int o = 0; o < OW; o++) sums[j][o] = Vec<T>{};
-    idx i = met.lo;
     if constexpr (OH == 1) {
-        for (; i < met.hi; i++, advance()) add_products<T, OW, BLOCKS, false>(tiles, u, nullptr, S, sums[0], nullptr);
+        for (idx i = lo; i < hi; i++) add_products<T, OW, BLOCKS, false>(tiles + i * pitch, u + i * step, nullptr, S, sums[0], nullptr);
     } else {
-        if (i == 0 && i < met.hi) add_products<T, OW, BLOCKS, false>(tiles, u, nullptr, S, sums[0], nullptr), i++, advance();
-        for (const idx both = std::min(met.hi, R); i < both; i++, advance())
-            add_products<T, OW, BLOCKS, true>(tiles, u, u - step, S, sums[0], sums[1]);
-        if (i == R && i < met.hi) add_products<T, OW, BLOCKS, false>(tiles, u - step, nullptr, S, sums[1], nullptr);
+        if (lo == 0 && hi > 0) add_products<T, OW, BLOCKS, false>(tiles, u, nullptr, S, sums[0], nullptr);
+        for (idx i = std::max<idx>(lo, 1); i < std::min(hi, R); i++)
+            add_products<T, OW, BLOCKS, true>(tiles + i * pitch, u + i * step, u + (i - 1) * step, S, sums[0], sums[1]);
+        if (lo <= R && hi > R) add_products<T, OW, BLOCKS, false>(tiles + R * pitch, u + (R - 1) * step, nullptr, S, sums[1], nullptr);
     }
     T* to = p.sums + row * p.sums_pitch + column * L;
 #pragma GCC unroll 2
@@ -90,32 +82,28 @@ template <class T, int OH, int OW, int BLOCKS> void product_tile(const PointPlan
         for (int o = 0; o < OW; o++) store(to + j * p.sums_pitch + o * L, sums[j][o]);
 }
 
-template <class T, int OH, int BLOCKS> void product_rows(const PointPlanes<T>& p, idx row, RowsMet met, idx columns) {
+template <class T, int OH, int BLOCKS> void product_rows(const PointPlanes<T>& p, idx row, idx first, idx columns) {
     for (idx w = 0; w < columns;) {
         const int width = product_width(columns - w);
-        width == TILES_W ? product_tile<T, OH, TILES_W, BLOCKS>(p, row, met, w)
-        : width == 4     ? product_tile<T, OH, 4, BLOCKS>(p, row, met, w)
-                         : product_tile<T, OH, 2, BLOCKS>(p, row, met, w);
+        width == TILES_W ? product_tile<T, OH, TILES_W, BLOCKS>(p, row, first, w)
+        : width == 4     ? product_tile<T, OH, 4, BLOCKS>(p, row, first, w)
+                         : product_tile<T, OH, 2, BLOCKS>(p, row, first, w);
         w += width;
     }
 }
 
-// Of the rows of tiles [first, first + R + rows - 1) that `rows` rows of sums meet, those in [top, bottom) are there and
-// the others zero; row r is in slot r - base of a ring.
-inline RowsMet rows_met(idx first, idx rows, idx R, idx top, idx bottom, idx base, idx ring) {
-    const idx lo = std::max<idx>(0, top - first), hi = std::min<idx>(R + rows - 1, bottom - first), slot = first + lo - base;
-    return {slot < ring ? slot : slot % ring, lo, hi};
+template <class T, int BLOCKS> void all_products(const PointPlanes<T>& p, idx first, idx rows, idx columns) {
+    idx row = 0;
+    for (; row + 2 <= rows; row += 2) product_rows<T, 2, BLOCKS>(p, row, first + row, columns);
+    if (row < rows) product_rows<T, 1, BLOCKS>(p, row, first + row, columns);
 }
 
-// One or two rows of sums from `row` on.
-template <class T> void point_products(const PointPlanes<T>& p, idx row, idx rows, RowsMet met, idx columns) {
-    const auto products = [&](auto blocks) {
-        rows == 2 ? product_rows<T, 2, blocks>(p, row, met, columns) : product_rows<T, 1, blocks>(p, row, met, columns);
-    };
-    p.S == 2   ? products(Constant<2>{})
-    : p.S == 3 ? products(Constant<3>{})
-    : p.S == 4 ? products(Constant<4>{})
-               : products(Constant<0>{});
+// Sums [0, rows) x [0, columns); sum (0, .) meets tiles from row `first` on.
+template <class T> void point_products(const PointPlanes<T>& p, idx first, idx rows, idx columns) {
+    p.S == 2   ? all_products<T, 2>(p, first, rows, columns)
+    : p.S == 3 ? all_products<T, 3>(p, first, rows, columns)
+    : p.S == 4 ? all_products<T, 4>(p, first, rows, columns)
+               : all_products<T, 0>(p, first, rows, columns);
 }
 
 }  // namespace fastconv
