@@ -173,15 +173,30 @@ def winograd_depthwise_unsupported(pass_name: str, spec: Any) -> str | None:
     return None
 
 
+# Nanoseconds a vector of channels, from 220 random problems on a Zen 5: an output tile, a tile and block of taps,
+# a transformed tile of the input, a block of the filter; of plain sums, a tap and output, channels-last or first.
+NESTED_COST = (62, 6.6, 99, 67)
+DEPTHWISE_COST = {True: 0.15, False: 0.22}
+
+
 def winograd_depthwise_avoid(pass_name: str, spec: Any, threads: int) -> str | None:
     """Whether the transforms cost more than fewer products save."""
     if winograd_depthwise_unsupported(pass_name, spec) is not None:
         return None
-    blocks = math.prod(math.ceil(f / WINOGRAD_BLOCK) for f in spec.window)
-    if blocks < 16:
-        return f"{blocks} blocks of taps are too few for its transforms"
     if spec.groups < 4:
         return f"{spec.groups} channels leave most of a vector empty"
+    size, source = (spec.out_size, spec.size) if pass_name == "forward" else (spec.size, spec.out_size)
+    blocks = [math.ceil(f / WINOGRAD_BLOCK) for f in spec.window]
+    phases = math.prod(spec.dilation)  # of a dilated filter: images of their own
+    tiles = [math.ceil(o / d / WINOGRAD_BLOCK) for o, d in zip(size, spec.dilation, strict=True)]
+    tile, product, transform, filter_block = NESTED_COST
+    inside = [math.ceil(s / d / WINOGRAD_BLOCK) + 1 for s, d in zip(source, spec.dilation, strict=True)]
+    grid = math.prod(min(t + b - 1, i) for t, b, i in zip(tiles, blocks, inside, strict=True))
+    image = phases * (math.prod(tiles) * (tile + product * math.prod(blocks)) + transform * grid)
+    cost = spec.n * image + filter_block * math.prod(blocks)
+    plain = spec.n * math.prod(size) * math.prod(spec.window) * DEPTHWISE_COST[spec.channels_last]
+    if cost > plain:
+        return f"with its transforms it would take {cost / plain:.2g} times what plain sums take"
     return None
 
 
