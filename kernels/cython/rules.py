@@ -173,8 +173,9 @@ def winograd_depthwise_unsupported(pass_name: str, spec: Any) -> str | None:
     return None
 
 
-# Nanoseconds a vector of channels, from 220 random problems on a Zen 5: an output tile, a tile and block of taps,
-# a transformed tile of the input, a block of the filter; of plain sums, a tap and output, channels-last or first.
+# Nanoseconds a vector of channels, from 220 random problems on a Zen 5: an output tile, a tile and block of
+# taps, a transformed tile of the input, a block of the filter; of plain sums, a tap and output, channels-last
+# or first.
 NESTED_COST = (62, 6.6, 99, 67)
 DEPTHWISE_COST = {True: 0.15, False: 0.22}
 
