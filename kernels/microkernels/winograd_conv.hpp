@@ -9,9 +9,9 @@
 // filters: all threads transform as many tiles as the workspace takes, then each panel is transformed by the one
 // thread that multiplies it, a chunk of the depth at a time, and never leaves its L2.
 #pragma once
-#include "epilogue.hpp"
 #include "parallel.hpp"
 #include "winograd_filters.hpp"
+#include "winograd_output.hpp"
 
 namespace fastconv {
 
@@ -204,23 +204,10 @@ private:
     }
 
     void finish_tiles(idx first, idx count, idx stride, idx group, idx panel, WinogradScratch<T>& s) {
-        constexpr int L = LANES<T>, OUT = 7 - TAPS;
         tile_runs(p.grid, first, count, OUTPUT_RUN, s.runs);
-        const int width = layout.panels.width(panel);
-        const idx channel = group * f.columns + layout.panels.first(panel), filled = layout.panels.filled(panel);
-        for (int j = 0; j < width; j++) {
-            const idx lanes = std::min<idx>(L, filled - j * L);
-            const Vec<T> bias = p.bias ? load_part(p.bias + channel + j * L, lanes) : Vec<T>{};
-            for (const TileRun& run : s.runs) {
-                const Window window = output_window(p.grid, run, channel + j * L, lanes);
-                const idx row = window.columns * L;
-                for (idx t = 0; t < run.count; t++)
-                    output_transform_2d<T, OUT>(s.sums + (run.at + t) * width * L + j * L, stride, s.slab + OUT * t * L, row,
-                                                L, bias);
-                if (p.activation != LINEAR) finish_row(s.slab, OUT * row, T(0), p.activation);
-                store_slab(p.dest, window, s.slab);
-            }
-        }
+        const idx channel = group * f.columns + layout.panels.first(panel);
+        store_tiles<T, 7 - TAPS>(p.grid, s.runs, s.sums, stride, layout.panels, panel, channel, p.bias, p.activation, p.dest,
+                                 s.slab);
     }
 };
 

@@ -6,9 +6,9 @@
 // they share the transformed dy and write the four phases of dx. A class that lacks the last tap has no product at
 // infinity: 11 x 11 products, for 3x3 of 225 (5x5: of 400 on 4x4 outputs; 4x4: 12 x 12 of 400).
 #pragma once
-#include "epilogue.hpp"
 #include "parallel.hpp"
 #include "winograd_filters.hpp"
+#include "winograd_output.hpp"
 
 namespace fastconv {
 
@@ -220,24 +220,9 @@ private:
                 multiply(product, lo, hi, count, layout.panels.width(n), u + layout.offset(group, n, 0),
                          s.sums + (n - first) * PRODUCTS * sums, s);
         }
-        for (idx n = first; n < end; n++) finish_outputs(group, n, s.sums + (n - first) * PRODUCTS * sums, s);
-    }
-
-    void finish_outputs(idx group, idx panel, const T* from, Scratch& s) {
-        const int width = layout.panels.width(panel);
-        const idx channel = group * f.columns + layout.panels.first(panel), filled = layout.panels.filled(panel);
-        for (int j = 0; j < width; j++) {
-            const idx lanes = std::min<idx>(L, filled - j * L);
-            const Vec<T> bias = p.bias ? load_part(p.bias + channel + j * L, lanes) : Vec<T>{};
-            for (const TileRun& run : s.runs) {
-                const Window window = output_window(p.grid, run, channel + j * L, lanes);
-                const idx line = window.columns * L;
-                for (idx t = 0; t < run.count; t++)
-                    output_transform_2d<T, OUT>(from + ((run.at + t) * width + j) * L, sums, s.slab + OUT * t * L, line, L, bias);
-                if (p.activation != LINEAR) finish_row(s.slab, OUT * line, T(0), p.activation);
-                store_slab(p.dest, window, s.slab);
-            }
-        }
+        for (idx n = first; n < end; n++)
+            store_tiles<T, OUT>(p.grid, s.runs, s.sums + (n - first) * PRODUCTS * sums, sums, layout.panels, n,
+                                group * f.columns + layout.panels.first(n), p.bias, p.activation, p.dest, s.slab);
     }
 
     // Both column classes together, so that rows of dx are written whole.
