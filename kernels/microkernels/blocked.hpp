@@ -2,7 +2,8 @@
 #pragma once
 #include "filter_grad.hpp"
 #include "gather_boxes.hpp"
-#include "pointwise.hpp"
+#include "pointwise_first.hpp"
+#include "pointwise_last.hpp"
 #include "gather_last.hpp"
 #include "image_conv.hpp"
 #include "padded_conv.hpp"
@@ -90,13 +91,23 @@ void run_channels_first(const Geometry& g, const std::vector<View>& views, const
 }
 
 template <class T>
+void run_channels_last(const Geometry& g, const std::vector<View>& views, const Filters<T>& filters, const ChannelsLast<T>& p,
+                       int threads) {
+    if (views.size() == 1 && one_tap_inside(views[0]))
+        PointwiseLast<T>(p, views[0], PackedFilters<T>(g, views[0], filters, p.groups, p.depth, p.columns))
+            .run(flops_of(g), threads);
+    else
+        gather_channels_last(g, views, filters, p, threads);
+}
+
+template <class T>
 void gathered_forward(const Geometry& g, const T* x, const Filters<T>& filters, const T* bias, Activation activation, T* y,
                       int threads) {
     const std::vector<View> views{forward_view(g)};
     if (g.channels_last) {
         ChannelsLast<T> p = channels_last_problem(g, false, x, y);
         p.bias = bias, p.activation = activation;
-        gather_channels_last(g, views, filters, p, threads);
+        run_channels_last(g, views, filters, p, threads);
     } else {
         ChannelsFirst<T> p = channels_first_problem(g, false, x, y);
         p.bias = bias, p.activation = activation;
@@ -108,7 +119,7 @@ template <class T>
 void gathered_input_grad(const Geometry& g, const T* dy, const Filters<T>& filters, T* dx, int threads) {
     const std::vector<View> views = input_grad_views(g);
     if (g.channels_last)
-        gather_channels_last(g, views, filters, channels_last_problem(g, true, dy, dx), threads);
+        run_channels_last(g, views, filters, channels_last_problem(g, true, dy, dx), threads);
     else
         run_channels_first(g, views, filters, channels_first_problem(g, true, dy, dx), threads);
 }

@@ -248,7 +248,7 @@ void gather_tile(const GatherView<T>& v, size_t b, const T* filters, idx first_p
 template <class T> inline void prefetch_pixels(const PixelBlock<T>& block, idx q, idx pixels, idx depth) {
     const idx length = depth < 8 * LANES<T> ? depth : 8 * LANES<T>;
     for (idx i = q; i < q + MR && i < pixels; i++)
-        for (idx c = 0; c < length; c += 64 / sizeof(T)) __builtin_prefetch(block.source[i] + c);
+        for (idx c = 0; c < length; c += 64 / sizeof(T)) prefetch(block.source[i] + c);
 }
 
 // The columns of a group that a job writes; `bias` is that of the first.

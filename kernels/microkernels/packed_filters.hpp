@@ -81,7 +81,12 @@ template <class T> struct PackedFilters {
     }
     idx elements() const { return groups * total() * row(); }
     // Where panels from `panel` on of a block start.
-    const T* at(idx group, size_t block, idx panel) const { return packed + offset(group, block, panel); }
+    const T* at(idx group, size_t block, idx panel) const { return packed + offset(group, block, panels.first(panel)); }
+    // Of the panel that starts at `column`, in elements.
+    idx offset(idx group, size_t block, idx column) const {
+        const DepthBlock& b = blocks[block];
+        return (group * total() + b.first) * row() + b.length * column;
+    }
     void pack_panel(idx group, size_t block, idx panel, T* to) const {
         const idx ld = panels.width(panel) * LANES<T>;
         for (const TapRun& r : blocks[block].runs)
@@ -106,18 +111,13 @@ template <class T> struct PackedFilters {
         const idx count = (idx)blocks.size();
         parallel_for(groups * count * panels.count, threads, [&](idx job, int) {
             const idx panel = job % panels.count, block = job / panels.count % count, group = job / panels.count / count;
-            pack_panel(group, block, panel, to + offset(group, block, panel));
+            pack_panel(group, block, panel, to + offset(group, block, panels.first(panel)));
         });
     }
 
 private:
     static constexpr idx DEPTHS_AT_ONCE = 64;
     std::unique_ptr<Workspace> memory;
-
-    idx offset(idx group, size_t block, idx panel) const {
-        const DepthBlock& b = blocks[block];
-        return (group * total() + b.first) * row() + b.length * panels.first(panel);
-    }
 
     // Filters whose taps lie together: vectors along taps (and channels, where those follow), transposed.
     void transpose_panel(idx group, idx panel, idx first, idx depths, T* to) const {
@@ -127,7 +127,7 @@ private:
         const bool joined = filters.depth_stride == taps;
         const idx length = joined ? depths * taps : taps;
         std::vector<T*> start;  // of depth 0, were each block the first
-        for (size_t b = 0; b < blocks.size(); b++) start.push_back(to + offset(group, b, panel) - blocks[b].first * ld);
+        for (size_t b = 0; b < blocks.size(); b++) start.push_back(to + offset(group, b, column) - blocks[b].first * ld);
         for (idx line = 0; line < (joined ? 1 : depths); line++) {
             const T* w = filters.at + group * filters.group_stride + (first + line) * filters.depth_stride +
                          column * filters.column_stride;

@@ -177,6 +177,39 @@ template <class T, int M = MR> EvenTile<T> even_tile_of(int m, int v) {
     return even_tile_of_width<T, M>(v);
 }
 
+// A whole tile whose B lies in place, rows `ldb` apart, and is packed for the tiles to come.
+template <class T, int V>
+void even_packing_tile(idx depth, const EvenRows<T>& rows, const T* b, idx ldb, T* packed, bool add) {
+    constexpr int L = LANES<T>, AHEAD = 16;
+    const idx a_row = rows.a_row, step = rows.step, c_row = rows.c_row;
+    const T* from = rows.a;
+    Vec<T> acc[MR][V] = {};
+    for (idx k = depth; k > 0; k--, from += step, b += ldb, packed += V * L) {
+        Vec<T> bv[V];
+        for (int j = 0; j < V; j++) {
+            __builtin_prefetch(b + AHEAD * ldb + j * L);
+            bv[j] = load(b + j * L);
+            store(packed + j * L, bv[j]);
+        }
+        FASTCONV_UNROLL
+        for (int i = 0; i < MR; i++) {
+            Vec<T> av = broadcast(from[i * a_row]);
+            FASTCONV_UNROLL
+            for (int j = 0; j < V; j++) acc[i][j] += av * bv[j];
+        }
+    }
+    T* p = rows.c;
+    FASTCONV_UNROLL
+    for (int i = 0; i < MR; i++, p = next_row(p, c_row))
+        FASTCONV_UNROLL
+        for (int j = 0; j < V; j++) store(p + j * L, add ? load(p + j * L) + acc[i][j] : acc[i][j]);
+}
+
+template <class T> using EvenPackingTile = void (*)(idx, const EvenRows<T>&, const T*, idx, T*, bool);
+template <class T> constexpr EvenPackingTile<T> even_packing_tile_of(int v) {
+    return v == 1 ? &even_packing_tile<T, 1> : v == 2 ? &even_packing_tile<T, 2> : &even_packing_tile<T, 3>;
+}
+
 // Widths in vectors of the panels that cover `columns`: as even as possible, at most NV each.
 template <class T> struct Panels {
     idx columns, vectors, count;

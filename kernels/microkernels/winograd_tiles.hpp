@@ -85,13 +85,13 @@ public:
         if (x.channels_last) {
             const idx begin = lo + (hi - lo) * n / parts, end = lo + (hi - lo) * (n + 1) / parts;
             for (idx i = top; i < bottom; i++)
-                for (idx j = begin; j < end; j++) __builtin_prefetch(at(i, j, 0), 0, 2);
+                for (idx j = begin; j < end; j++) prefetch<2>(at(i, j, 0));
             return;
         }
         for (idx c = win.lanes * n / parts; c < win.lanes * (n + 1) / parts; c++)
             for (idx i = top; i < bottom; i++) {
                 const T* end = at(i, hi, c);
-                for (const T* from = at(i, lo, c); from < end; from += line) __builtin_prefetch(from, 0, 2);
+                for (const T* from = at(i, lo, c); from < end; from += line) prefetch<2>(from);
             }
     }
 
