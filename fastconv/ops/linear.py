@@ -1,8 +1,9 @@
 """The matrix products of a fully connected layer, on the convolutions' own GEMM.
 
-Rows are the pixels of one channels-last image (1, 1, N, channels), and w (K, C) is a bank of 1x1 filters from
-K channels to C, whose convolution maps dy to dx. Its input gradient maps x to y, its filter gradient is dw;
-nothing is copied.
+A matrix is one image of a single row, or a bank of 1x1 filters; nothing is copied. Channels-last, x (N, C) is an
+image of N pixels and w (K, C) are filters from K channels to C, whose input gradient maps x to y. Channels-first,
+a matrix (rows, columns) is an image of that many channels and pixels: filters (M, rows) map it to their product,
+and filters (rows, M) by their input gradient to that of their transpose.
 
 NumPy's own products run on a BLAS whose threads wait for more work, for up to 100 ms, on the cores that the
 kernels' threads need (docs/performance.md). It computes what it keeps on one thread, what has no rows, and
@@ -11,16 +12,14 @@ everything where there are no compiled kernels.
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastconv.dispatch import runtime
 from fastconv.ops.arrays import Array
-from fastconv.ops.conv2d import conv2d, conv2d_filter_grad, conv2d_input_grad
+from fastconv.ops.conv2d import conv2d, conv2d_input_grad
 
 # Multiply-adds up to which NumPy is at least as fast; OpenBLAS starts threads from four times as many.
 SMALL = 1 << 16
 # A setting of `use` is about convolutions: it does not change these.
-GEMM: dict[str, Any] = {"layout": "NHWC", "kernel": "cython.blocked"}
+GEMM = "cython.blocked"
 
 
 def linear(x: Array, w: Array) -> Array:
@@ -29,7 +28,8 @@ def linear(x: Array, w: Array) -> Array:
     if not on_kernels(n, c, k):
         y: Array = x @ w.T
         return y
-    return conv2d_input_grad(image(x), image(w), (1, 1, n, k), **GEMM).reshape(n, k)
+    pixels, bank = x.reshape(1, 1, n, c), w.reshape(1, 1, k, c)
+    return conv2d_input_grad(pixels, bank, (1, 1, n, k), layout="NHWC", kernel=GEMM).reshape(n, k)
 
 
 def linear_input_grad(dy: Array, w: Array) -> Array:
@@ -38,7 +38,7 @@ def linear_input_grad(dy: Array, w: Array) -> Array:
     if not on_kernels(n, c, k):
         dx: Array = dy @ w
         return dx
-    return conv2d(image(dy), image(w), **GEMM).reshape(n, c)
+    return conv2d(channels(w), filters(dy), kernel=GEMM).reshape(n, c)
 
 
 def linear_filter_grad(x: Array, dy: Array) -> Array:
@@ -47,8 +47,7 @@ def linear_filter_grad(x: Array, dy: Array) -> Array:
     if not on_kernels(n, c, k):
         dw: Array = dy.T @ x
         return dw
-    dw = conv2d_filter_grad(image(dy), image(x), (1, 1, k, c), **GEMM)
-    return dw.reshape(k, c)
+    return conv2d_input_grad(channels(x), filters(dy), (1, k, 1, c), kernel=GEMM).reshape(k, c)
 
 
 def on_kernels(n: int, c: int, k: int) -> bool:
@@ -56,5 +55,10 @@ def on_kernels(n: int, c: int, k: int) -> bool:
     return n > 0 and (n == 1 or n * c * k > SMALL) and runtime.chosen_isa() is not None
 
 
-def image(a: Array) -> Array:
-    return a.reshape(1, 1, *a.shape)
+def channels(a: Array) -> Array:
+    """A matrix as an image: rows are channels, columns pixels."""
+    return a.reshape(1, len(a), 1, -1)
+
+
+def filters(a: Array) -> Array:
+    return a.reshape(*a.shape, 1, 1)
