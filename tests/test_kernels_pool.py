@@ -131,6 +131,8 @@ LARGE = {
     "long": dict(c=9, size=(9001,), window=5, stride=3, ceil_mode=True),
     "volume": dict(c=12, size=(12, 21, 22), window=2, stride=2),
     "one channel": dict(n=1, c=1, size=(300, 310), window=3, stride=2),
+    "narrow": dict(n=23, c=6, size=(10, 10), window=2, stride=2),
+    "narrow 3x3/2": dict(n=9, c=5, size=(9, 11), window=3, stride=2, padding=1),
     "wide plane": dict(n=1, c=2, size=(7, 4000), window=(7, 2), stride=1),
 }
 

@@ -51,6 +51,25 @@ template <class T, int L> inline bool has_nan(Run<T, L> v) {
     }
 }
 
+// a > b ? a : b, for which gcc 12 compares and selects.
+template <class T, int L> inline Run<T, L> larger(Run<T, L> a, Run<T, L> b) {
+    constexpr bool SINGLE = sizeof(T) == 4;
+    if constexpr (L == 1) return a > b ? a : b;
+#if defined(__AVX512F__)
+    else if constexpr (L * sizeof(T) == 64 && SINGLE) return (Run<T, L>)_mm512_max_ps((__m512)a, (__m512)b);
+    else if constexpr (L * sizeof(T) == 64) return (Run<T, L>)_mm512_max_pd((__m512d)a, (__m512d)b);
+#endif
+#if defined(__AVX__)
+    else if constexpr (L * sizeof(T) == 32 && SINGLE) return (Run<T, L>)_mm256_max_ps((__m256)a, (__m256)b);
+    else if constexpr (L * sizeof(T) == 32) return (Run<T, L>)_mm256_max_pd((__m256d)a, (__m256d)b);
+#endif
+#if defined(__SSE2__)
+    else if constexpr (L * sizeof(T) == 16 && SINGLE) return (Run<T, L>)_mm_max_ps((__m128)a, (__m128)b);
+    else if constexpr (L * sizeof(T) == 16) return (Run<T, L>)_mm_max_pd((__m128d)a, (__m128d)b);
+#endif
+    else return a > b ? a : b;
+}
+
 template <int V> using Constant = std::integral_constant<int, V>;
 
 // Calls body(Constant<L>) with the lanes of a vector, halved until they are at most `count`.

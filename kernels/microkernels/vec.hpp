@@ -1,6 +1,7 @@
 // Vectors of the compiled-for instruction set, by the compiler's vector extension: one source, any width.
 #pragma once
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -15,6 +16,9 @@ constexpr int VECTOR_BYTES = 32;
 #else
 constexpr int VECTOR_BYTES = 16;
 #endif
+
+// Are there masked stores, and permutations of two vectors by any index?
+constexpr bool PERMUTES = VECTOR_BYTES == 64;
 
 // Aligned as its element: loads and stores through it may be unaligned.
 template <class T, int L> struct VecOf {
@@ -47,6 +51,12 @@ inline Vec<double> load_part(const double* p, ptrdiff_t n) {
 }
 inline void store_part(double* p, Vec<double> v, ptrdiff_t n) {
     _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v);
+}
+inline void store_part(int32_t* p, typename VecOf<int32_t, 16>::type v, ptrdiff_t n) {
+    _mm512_mask_storeu_epi32(p, (__mmask16)((1u << n) - 1), (__m512i)v);
+}
+inline void store_part(int32_t* p, typename VecOf<int32_t, 8>::type v, ptrdiff_t n) {
+    _mm256_mask_storeu_epi32(p, (__mmask8)((1u << n) - 1), (__m256i)v);
 }
 // Lanes [lo, hi) of the vector at p, which may begin or end outside an array; the others are zero.
 inline unsigned lanes_between(ptrdiff_t lo, ptrdiff_t hi) {
