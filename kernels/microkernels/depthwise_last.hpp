@@ -3,81 +3,12 @@
 // The pixels that a line of tiles meets are looked up once (zeros outside the image); the loop over channels then
 // runs through whole pixels in memory order.
 #pragma once
-#include "depthwise_tile.hpp"
-#include "epilogue.hpp"
+#include "depthwise_block.hpp"
 #include "parallel.hpp"
 #include "workspace.hpp"
 
 namespace fastconv {
 
-// The vectors that cover the channels of a pixel. Where pixels are whole vectors long but lie between the cache's
-// lines, the vectors from the second on begin with a line, `lead` lanes early: one vector more, but a load that
-// crosses lines takes twice the time. The first two overlap then; the last two where C is no multiple of a vector.
-template <class T> struct ChannelVectors {
-    idx channels, lead, count;
-
-    static constexpr idx LEAST = 8;
-    ChannelVectors(idx channels, const T* pixels) : channels(channels), lead(0) {
-        constexpr idx L = LANES<T>;
-        if (channels % L == 0 && channels >= LEAST * L) lead = (idx)((size_t)pixels / sizeof(T)) % L;
-        count = ceil_div(channels + lead, L);
-    }
-    idx start(idx v) const { return std::min(std::max<idx>(0, v * LANES<T> - lead), channels - LANES<T>); }
-    bool overlap_at(idx v) const {  // vectors v - 1 and v
-        return (v == 1 && lead > 0) || (v > 0 && v == count - 1 && (channels + lead) % LANES<T> > 0);
-    }
-};
-
-template <class T> struct DepthwiseLast {
-    idx channels;
-    ChannelVectors<T> vectors;
-    idx source_size[3], dest_size[3];
-    const T* source;
-    T* dest;
-    const T* bias;
-    Activation activation;
-    const T* zeros;  // a pixel
-    bool beyond_cache;
-};
-
-// A vector of weights, aligned.
-template <class T> struct alignas(VECTOR_BYTES) WeightVector {
-    T lane[LANES<T>];
-};
-
-// A view with its weights by vectors: [vector][plane][r][s].
-template <class T> struct LastView {
-    Comb D, H, W;
-    std::vector<RowRun> runs;
-    std::vector<WeightVector<T>> weights;
-    bool single = false;  // one row of taps, one row of positions
-
-    explicit LastView(const View& v) : D(v.axis[0]), H(v.axis[1]), W(v.axis[2]) {}
-    LastView(const View& v, const T* w, const Geometry& g, const ChannelVectors<T>& vectors) : LastView(v) {
-        single = D.taps * H.taps == 1 && H.axis->out == 1;
-        runs = row_runs(single, D.taps > 0 && H.taps > 0 ? W.taps : 0, W.step);
-        if (!w) return;
-        weights.reserve(vectors.count * v.taps());
-        for (idx b = 0; b < vectors.count; b++)
-            for (idx d : v.axis[0].tap)
-                for (idx r : v.axis[1].tap)
-                    for (idx s : v.axis[2].tap) {
-                        weights.emplace_back();
-                        store(weights.back().lane, load(w + ((d * g.window[1] + r) * g.window[2] + s) * g.c + vectors.start(b)));
-                    }
-    }
-    idx taps() const { return D.taps * H.taps * W.taps; }
-    TileShape shape(const RowRun& run) const {
-        if (single) return {run.repeats, 1, run.count, H.step, W.step};
-        return {D.taps, H.taps, W.taps, H.step, W.step};
-    }
-};
-
-// A line of tiles: some columns of one row phase and column phase.
-template <class T> struct LastLine {
-    const LastView<T>* view;
-    idx image, d_phase, d, h_phase, h, w_phase, w, columns;
-};
 constexpr idx LINE_COLUMNS = 56;  // keeps the tables in the level 1 cache
 
 // Pixels [lo, hi) of `count` lie in the row, `step` elements apart from `first` on.
@@ -215,7 +146,7 @@ void add_runs(LastTile<T>& tile, const LastView<T>& view, const T* const* pixels
 
 template <class T> void depthwise_line(const DepthwiseLast<T>& p, const LastLine<T>& line, const T** pixels, T** to, T* spare) {
     const LastView<T>& view = *line.view;
-    const idx rows = std::min<idx>(TILE_H, view.H.positions(line.h_phase) - line.h);
+    const idx rows = line.rows;
     const idx end = rows == 1 ? ceil_div<idx>(line.columns, LINE_W) * LINE_W : tiles_end(line.columns);
     const idx count = view.W.reach(end);
     look_up_pixels(p, line, rows, count, pixels);
@@ -238,26 +169,27 @@ template <class T> void depthwise_line(const DepthwiseLast<T>& p, const LastLine
             for (idx w = 0; w < line.columns; w++) finish_row(to[j * end + w], p.channels, T(0), p.activation);
 }
 
+// Lines of all views and phases interleaved, so that the source rows they share are still in the cache.
 template <class T> std::vector<LastLine<T>> last_lines(const Geometry& g, const std::vector<LastView<T>>& views) {
     std::vector<LastLine<T>> lines;
     idx most = 0, deep = 0;
-    for (const LastView<T>& v : views) most = std::max(most, v.H.axis->out), deep = std::max(deep, v.D.axis->out);
-    // lines of all views and phases interleaved, so that the source rows they share are still in the cache
+    for (const LastView<T>& v : views)
+        most = std::max(most, ceil_div(v.H.positions(0), v.most_rows)), deep = std::max(deep, v.D.axis->out);
+    const auto push = [&](const LastView<T>& v, idx image, idx d, idx hp, idx part) {
+        const idx out = v.H.positions(hp), parts = ceil_div(out, v.most_rows);
+        if (d >= v.D.axis->out || part >= parts) return;
+        // blocks about equal
+        const idx h = v.in_blocks ? out * part / parts : part * TILE_H;
+        const idx rows = v.in_blocks ? out * (part + 1) / parts - h : std::min<idx>(TILE_H, out - h);
+        for (idx wp = 0; wp < v.W.phases; wp++)
+            for (idx w = 0, columns = v.W.positions(wp), most = v.in_blocks ? columns : LINE_COLUMNS; w < columns; w += most)
+                lines.push_back({&v, image, d % v.D.phases, d / v.D.phases, hp, h, rows, wp, w, std::min(most, columns - w)});
+    };
     for (idx image = 0; image < g.n; image++)
         for (idx d = 0; d < deep; d++)
-            for (idx row = 0; row < most; row += TILE_H)
-                for (const LastView<T>& v : views) {
-                    if (d >= v.D.axis->out) continue;
-                    for (idx hp = 0; hp < v.H.phases; hp++) {
-                        // row counts positions of all phases: phase hp has its k-th pair at k * phases * TILE_H
-                        const idx k = row / v.H.phases / TILE_H * TILE_H;
-                        if (row % (v.H.phases * TILE_H) || k >= v.H.positions(hp)) continue;
-                        for (idx wp = 0; wp < v.W.phases; wp++)
-                            for (idx w = 0; w < v.W.positions(wp); w += LINE_COLUMNS)
-                                lines.push_back({&v, image, d % v.D.phases, d / v.D.phases, hp, k, wp, w,
-                                                 std::min(LINE_COLUMNS, v.W.positions(wp) - w)});
-                    }
-                }
+            for (idx part = 0; part < most; part++)
+                for (const LastView<T>& v : views)
+                    for (idx hp = 0; hp < v.H.phases; hp++) push(v, image, d, hp, part);
     return lines;
 }
 
@@ -273,11 +205,13 @@ template <class T> struct LastPlan {
     idx pixels = 0, outputs = TILE_H * (LINE_COLUMNS + LINE_W), channels;
     int threads;
 
-    LastPlan(const Geometry& g, const std::vector<View>& of, const T* w, const ChannelVectors<T>& vectors, int most_threads) : channels(g.c) {
+    LastPlan(const Geometry& g, const std::vector<View>& of, const T* w, const ChannelVectors<T>& vectors, int most_threads)
+        : channels(g.c) {
         for (const View& v : of)
             if (v.positions() > 0) {
                 views.emplace_back(v, w, g, vectors);
-                const LastView<T>& last = views.back();
+                LastView<T>& last = views.back();
+                last.in_blocks = in_blocks(last), last.most_rows = last.in_blocks ? BLOCK_H : TILE_H;
                 pixels = std::max(pixels, last.D.taps * last.H.reach(TILE_H) * last.W.reach(LINE_COLUMNS + LINE_W));
             }
         lines = last_lines(g, views);
@@ -295,11 +229,13 @@ void depthwise_conv_last(const Geometry& g, const std::vector<View>& views, cons
     p.beyond_cache = g.n * g.c * (g.pixels() + g.out_pixels()) * (idx)sizeof(T) > PREFETCHED_BYTES;
     const LastPlan<T> plan(g, views, w, p.vectors, threads);
     Workspace workspace(plan.bytes(), plan.threads);
-    parallel_for((idx)plan.lines.size(), plan.threads, [&](idx job, int thread) {
+    parallel_for((idx)plan.lines.size(), plan.threads, [&](idx at, int thread) {
+        const LastLine<T>& line = plan.lines[at];
+        if (line.view->in_blocks) return depthwise_block(p, line);
         Arena arena(workspace.of(thread));
         const T** table = arena.take<const T*>(plan.pixels);
         T** to = arena.take<T*>(plan.outputs);
-        depthwise_line(p, plan.lines[job], table, to, arena.take<T>(g.c));
+        depthwise_line(p, line, table, to, arena.take<T>(g.c));
     });
 }
 

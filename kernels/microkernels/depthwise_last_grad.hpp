@@ -107,8 +107,8 @@ void add_job(const DepthwiseLast<T>& p, const LastView<T>& view, const GradLines
     const idx rows = view.D.taps * view.H.taps, *size = p.dest_size;
     for (idx phase = 0; phase < view.W.phases; phase++)
         for (idx w = 0, end = view.W.positions(phase); w < end; w += LINE_COLUMNS) {
-            const LastLine<T> line{&view, job.image, job.d % view.D.phases, job.d / view.D.phases, job.h_phase, job.h, phase, w,
-                                   std::min(LINE_COLUMNS, end - w)};
+            const LastLine<T> line{&view, job.image, job.d % view.D.phases, job.d / view.D.phases, job.h_phase, job.h,
+                                   job.lines, phase, w, std::min(LINE_COLUMNS, end - w)};
             const idx count = view.W.reach(line.columns);
             look_up_pixels(p, line, job.lines, count, pixels);
             const idx h = (job.image * size[0] + job.d) * size[1] + view.H.dest(job.h_phase, job.h);
