@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import SEEDS, Array, conv_specs, integers, kinds_taken, reals
 
+import fastconv as fc
 from fastconv.kernels.kernel import CONV_PASSES
 from fastconv.kernels.reference import KERNEL as REFERENCE
 from fastconv.ops.spec import ConvSpec, conv_spec
@@ -243,6 +244,22 @@ def test_large_problems_on_any_number_of_threads(
         for value, repeated, exact, size in zip(got, again, right, sizes, strict=True):
             np.testing.assert_array_equal(value, repeated)
             assert_within_bound(kernel, value, exact, size)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_depthwise_beyond_the_cache_gives_the_bits_of_single_images(stride: int) -> None:
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((3, 180, 130, 64), np.float32)  # 18 MB: with y more than PREFETCHED_BYTES
+    w = rng.standard_normal((3, 3, 1, 64), np.float32)
+    options: dict[str, Any] = {"stride": stride, "padding": 1, "groups": 64, "layout": "NHWC"}
+    options["kernel"] = "cython.depthwise"
+    y = fc.conv2d(x, w, **options)
+    dx = fc.conv2d_input_grad(y, w, x.shape, **options)
+    for image in range(3):
+        alone = slice(image, image + 1)
+        np.testing.assert_array_equal(y[alone], fc.conv2d(x[alone], w, **options))
+        one = fc.conv2d_input_grad(y[alone], w, x[alone].shape, **options)
+        np.testing.assert_array_equal(dx[alone], one)
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
