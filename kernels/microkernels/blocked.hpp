@@ -3,6 +3,7 @@
 #include "filter_grad.hpp"
 #include "gather_boxes.hpp"
 #include "pointwise_first.hpp"
+#include "pointwise_grad.hpp"
 #include "pointwise_last.hpp"
 #include "gather_last.hpp"
 #include "image_conv.hpp"
@@ -200,6 +201,8 @@ void blocked_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* d
         padded_filter_grad(g, x, dy, dw, db, threads);
     else if (few)
         shifted_filter_grad(g, x, dy, dw, db, threads);
+    else if (pointwise_grad_takes(g))
+        pointwise_filter_grad(g, x, dy, dw, db, threads);
     else
         gemm_filter_grad(g, x, dy, dw, db, threads);
 }

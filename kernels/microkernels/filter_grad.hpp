@@ -91,9 +91,10 @@ void pack_dy(const FilterGrad<T>& p, const std::vector<PixelRun>& runs, idx k, i
 template <class T> void add_columns(const T* panel, idx rows, idx ld, idx columns, T* sums) {
     constexpr int L = LANES<T>;
     for (idx j = 0; j < columns; j += L) {
+        const idx lanes = std::min<idx>(L, columns - j);
         Vec<T> sum = {};
-        for (idx i = 0; i < rows; i++) sum += load(panel + i * ld + j);
-        for (idx l = 0; l < L && j + l < columns; l++) sums[j + l] += sum[l];
+        for (idx i = 0; i < rows; i++) sum += lanes == L ? load(panel + i * ld + j) : load_part(panel + i * ld + j, lanes);
+        for (idx l = 0; l < lanes; l++) sums[j + l] += sum[l];
     }
 }
 

@@ -120,6 +120,8 @@ template <class T> struct EvenRows {
     idx a_row, step;  // elements between rows of A, and between depth steps of a row
     T* c;
     idx c_row;
+    const T* ahead = nullptr;  // what the tiles to come need: prefetched, an element every depth step
+    idx ahead_step = 0;
 };
 
 // Opaque, or else gcc computes the addresses of all rows at the start and keeps them on the stack.
@@ -129,7 +131,7 @@ template <class T> inline T* next_row(T* p, idx row) {
     return p;
 }
 
-template <class T, int M, int V>
+template <class T, int M, int V, bool AHEAD = false>
 void even_tile(const Segment* segments, idx count, const EvenRows<T>& rows, const T* b, idx ldb, bool add, int lanes) {
     constexpr int L = LANES<T>;
     const idx a_row = rows.a_row, step = rows.step, c_row = rows.c_row;
@@ -139,10 +141,12 @@ void even_tile(const Segment* segments, idx count, const EvenRows<T>& rows, cons
         FASTCONV_UNROLL
         for (int j = 0; j < V; j++) __builtin_prefetch(p + j * L, 1);
     Vec<T> acc[M][V] = {};
+    const T* ahead = rows.ahead;
     for (idx s = 0; s < count; s++) {
         const T* from = rows.a + segments[s].a;
         const T* panel = b + segments[s].b * ldb;
         for (idx k = segments[s].length; k > 0; k--, from += step, panel += ldb) {
+            if constexpr (AHEAD) __builtin_prefetch(ahead, 0, 2), ahead += rows.ahead_step;
             Vec<T> bv[V];
             for (int j = 0; j < V; j++) bv[j] = load(panel + j * L);
             FASTCONV_UNROLL
@@ -168,13 +172,13 @@ void even_tile(const Segment* segments, idx count, const EvenRows<T>& rows, cons
 
 template <class T> using EvenTile = void (*)(const Segment*, idx, const EvenRows<T>&, const T*, idx, bool, int);
 
-template <class T, int M> constexpr EvenTile<T> even_tile_of_width(int v) {
-    return v == 1 ? &even_tile<T, M, 1> : v == 2 ? &even_tile<T, M, 2> : &even_tile<T, M, 3>;
+template <class T, int M, bool AHEAD> constexpr EvenTile<T> even_tile_of_width(int v) {
+    return v == 1 ? &even_tile<T, M, 1, AHEAD> : v == 2 ? &even_tile<T, M, 2, AHEAD> : &even_tile<T, M, 3, AHEAD>;
 }
-template <class T, int M = MR> EvenTile<T> even_tile_of(int m, int v) {
+template <class T, bool AHEAD = false, int M = MR> EvenTile<T> even_tile_of(int m, int v) {
     if constexpr (M > 1)
-        if (m < M) return even_tile_of<T, M - 1>(m, v);
-    return even_tile_of_width<T, M>(v);
+        if (m < M) return even_tile_of<T, AHEAD, M - 1>(m, v);
+    return even_tile_of_width<T, M, AHEAD>(v);
 }
 
 // A whole tile whose B lies in place, rows `ldb` apart, and is packed for the tiles to come.
