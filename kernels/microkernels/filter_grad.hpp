@@ -36,13 +36,18 @@ struct PixelRun {
     idx image, d, h, w, length, at;
 };
 
+// The rest of a pixel's row.
+inline PixelRun pixel_run(const View& v, idx pixel) {
+    const idx width = v.axis[2].out, height = v.axis[1].out, depth = v.axis[0].out, row = pixel / width;
+    return {row / height / depth, row / height % depth, row % height, pixel % width, width - pixel % width, 0};
+}
+
 inline void pixel_runs(const View& v, idx first, idx last, std::vector<PixelRun>& runs) {
-    const idx width = v.axis[2].out, height = v.axis[1].out, depth = v.axis[0].out;
     runs.clear();
-    for (idx q = first; q < last;) {
-        idx row = q / width, w = q % width, length = std::min(width - w, last - q);
-        runs.push_back({row / height / depth, row / height % depth, row % height, w, length, q - first});
-        q += length;
+    for (idx q = first; q < last; q += runs.back().length) {
+        PixelRun r = pixel_run(v, q);
+        r.length = std::min(r.length, last - q), r.at = q - first;
+        runs.push_back(r);
     }
 }
 

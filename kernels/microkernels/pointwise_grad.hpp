@@ -12,12 +12,8 @@
 
 namespace fastconv {
 
-// A block of 256 pixels by 12 panels (576 channels) takes 576 KB of L2; with 512 pixels 1024 columns lose a fifth.
-constexpr idx POINTWISE_GRAD_PIXELS = 256;
-template <class T> constexpr idx POINTWISE_GRAD_COLUMNS = 12 * NR<T>;
-// Pixels a multiple of this apart fall on few cache sets: rows are then copied side by side, a cache line at a time.
-constexpr idx POINTWISE_GRAD_CONFLICT_BYTES = 1024;
-template <class T> constexpr idx POINTWISE_GRAD_CHUNK = LANES<T> > MR ? LANES<T> : MR;
+// A block's rows take up to 512 KB of L2; where they are few, columns are read in place by each tile.
+constexpr idx POINTWISE_GRAD_PIXELS = 256, POINTWISE_GRAD_ROWS = 512, POINTWISE_GRAD_IN_PLACE_ROWS = 4 * MR;
 // Rows or columns that make a job; with fewer, what all jobs read would come from memory faster than it does.
 constexpr idx POINTWISE_GRAD_JOB = 64;
 
@@ -34,7 +30,6 @@ template <class T> struct PixelMatrix {
     }
     idx pixel() const { return step[2]; }
     idx of(const PixelRun& r) const { return r.image * image + r.d * step[0] + r.h * step[1] + r.w * step[2]; }
-    bool fills_vectors() const { return channel == 1 && channels % LANES<T> == 0; }
 };
 
 // Pixels that are evenly spaced in both operands: their places in these, and in the block.
@@ -48,11 +43,11 @@ template <class T> struct PointwiseGrad {
     bool dy_is_rows;
     bool in_place() const {  // columns, where one step leads from each pixel to the next
         const Axis* a = view.axis;
-        return columns.fills_vectors() && columns.step[1] == a[2].out * columns.step[2] && columns.step[0] == a[1].out * columns.step[1] &&
+        return columns.channel == 1 && columns.step[1] == a[2].out * columns.step[2] && columns.step[0] == a[1].out * columns.step[1] &&
                columns.image == a[0].out * columns.step[0];
     }
-    bool rows_conflict() const {
-        return rows.channel == 1 && rows.pixel() * (idx)sizeof(T) % POINTWISE_GRAD_CONFLICT_BYTES == 0;
+    bool packs(idx rows, idx columns) const {
+        return !in_place() || rows > POINTWISE_GRAD_IN_PLACE_ROWS || columns % LANES<T>;
     }
     void pieces(idx first, idx last, std::vector<PixelRun>& runs, std::vector<PixelPiece>& found) const {
         pixel_runs(view, first, last, runs);
@@ -77,87 +72,82 @@ template <class T> struct PointwiseGradJob {
 };
 
 template <class T> struct PointwiseGradScratch {
-    T *rows, *columns, *strided;
+    T *panel, *planes;
     std::vector<PixelRun> runs;
     std::vector<PixelPiece> pieces;
     std::vector<Segment> segments;
-    static idx bytes() {
-        return padded_bytes<T>(POINTWISE_GRAD_PIXELS * POINTWISE_GRAD_CHUNK<T>) +
-               padded_bytes<T>(POINTWISE_GRAD_PIXELS * POINTWISE_GRAD_COLUMNS<T>) + padded_bytes<T>(POINTWISE_GRAD_PIXELS * NR<T>);
-    }
+    static idx bytes() { return 2 * padded_bytes<T>(POINTWISE_GRAD_PIXELS * NR<T>); }
     explicit PointwiseGradScratch(char* memory) {
         Arena arena(memory);
-        rows = arena.take<T>(POINTWISE_GRAD_PIXELS * POINTWISE_GRAD_CHUNK<T>);
-        columns = arena.take<T>(POINTWISE_GRAD_PIXELS * POINTWISE_GRAD_COLUMNS<T>);
-        strided = arena.take<T>(POINTWISE_GRAD_PIXELS * NR<T>);
+        panel = arena.take<T>(POINTWISE_GRAD_PIXELS * NR<T>);
+        planes = arena.take<T>(POINTWISE_GRAD_PIXELS * NR<T>);
     }
 };
 
-// Columns [0, count) of the pieces' pixels at `from` -> panel (pixels, ld).
+// Columns [0, count) of the pieces' pixels at `from` -> panel (pixels, ld). Planes of strided or short pieces are copied
+// side by side first.
 template <class T>
-void pack_pixels(const PixelMatrix<T>& m, const T* from, const std::vector<PixelPiece>& pieces, idx count, T* panel, idx ld, T* strided) {
-    for (const PixelPiece& p : pieces) {
-        T* to = panel + p.at * ld;
-        const T* source = from + p.columns;
-        idx channel = m.channel;
-        if (channel == 1) {
-            copy_rows(source, m.pixel(), p.length, count, to, ld);
-        } else {
-            if (m.pixel() > 1) {
-                for (idx c = 0; c < count; c++) copy_strided(strided + c * p.length, source + c * channel, p.length, m.pixel());
-                source = strided, channel = p.length;
+void pack_pixels(const PixelMatrix<T>& m, const T* from, const std::vector<PixelPiece>& pieces, idx count, T* panel, idx ld, T* planes) {
+    constexpr idx AHEAD = 4;
+    const idx pixels = pieces.back().at + pieces.back().length;
+    if (m.channel == 1) {
+        for (const PixelPiece& p : pieces) copy_rows(from + p.columns, m.pixel(), p.length, count, panel + p.at * ld, ld);
+    } else if (m.pixel() == 1 && pixels >= LANES<T> * (idx)pieces.size()) {
+        for (const PixelPiece& p : pieces) transpose(from + p.columns, m.channel, count, p.length, panel + p.at * ld, ld);
+    } else {
+        for (idx c = 0; c < count; c++)
+            for (const PixelPiece& p : pieces) {
+                const T* row = from + c * m.channel + p.columns;
+                for (idx i = 0; i < p.length * m.pixel(); i += 64 / sizeof(T)) __builtin_prefetch(row + AHEAD * m.channel + i);
+                copy_strided(planes + c * POINTWISE_GRAD_PIXELS + p.at, row, p.length, m.pixel());
             }
-            transpose(source, channel, count, p.length, to, ld);
-        }
-        for (idx i = 0; count < ld && i < p.length; i++) clear_run(to + i * ld + count, ld - count);
+        transpose((const T*)planes, POINTWISE_GRAD_PIXELS, count, pixels, panel, ld);
     }
+    for (idx i = 0; count < ld && i < pixels; i++) clear_run(panel + i * ld + count, ld - count);
 }
 
-// Which lines of the next block a tile prefetches, one a pixel: first those of the columns, then those of the rows.
-template <class T>
-void set_ahead(const PointwiseGrad<T>& p, const PixelPiece& piece, idx pixels, const T* columns, idx column_lines, const T* rows,
-               idx row_lines, idx tile, EvenRows<T>* even) {
-    constexpr idx LINE = 64 / sizeof(T);
-    if (tile < column_lines)
-        even->ahead = columns + piece.columns + pixels * p.columns.pixel() + tile * LINE, even->ahead_step = p.columns.pixel();
-    else if (tile < column_lines + row_lines)
-        even->ahead = rows + piece.rows + pixels * p.rows.pixel() + (tile - column_lines) * LINE, even->ahead_step = p.rows.pixel();
-    else
-        even->ahead = even->a, even->ahead_step = 0;
-}
+// What tiles prefetch of an operand's next block, where a pixel's channels lie together: a line of each pixel.
+template <class T> struct BlockAhead {
+    const T* at;
+    idx step, tiles;
+    BlockAhead(const PixelMatrix<T>& m, const T* at, idx channels) : at(at), step(m.pixel()), tiles(m.channel == 1 ? ceil_div(channels, LINE) : 0) {}
+    void set(idx tile, EvenRows<T>* even) const { even->ahead = at + tile * LINE, even->ahead_step = step; }
+    static constexpr idx LINE = 64 / sizeof(T);
+};
 
 // Adds a block of pixels to a job's sums, or starts them.
 template <class T>
-void add_pixel_block(const PointwiseGrad<T>& p, const PointwiseGradJob<T>& job, idx pixels, bool add, PointwiseGradScratch<T>& s) {
-    constexpr idx L = LANES<T>, CHUNK = POINTWISE_GRAD_CHUNK<T>, LINE = 64 / sizeof(T);
+void add_pixel_block(const PointwiseGrad<T>& p, const PointwiseGradJob<T>& job, idx begin, idx end, PointwiseGradScratch<T>& s) {
+    constexpr idx L = LANES<T>;
     const Panels<T> panels(job.columns);
     const T* x = p.rows.at + job.group * p.rows.group + job.row * p.rows.channel;
     const T* y = p.columns.at + job.group * p.columns.group + job.column * p.columns.channel;
-    const bool in_place = p.in_place(), copied = p.rows_conflict();
-    if (!in_place)
-        for (idx j = 0; j < panels.count; j++)
-            pack_pixels(p.columns, y + panels.first(j) * p.columns.channel, s.pieces, panels.filled(j),
-                        s.columns + pixels * panels.first(j), panels.width(j) * L, s.strided);
+    const bool in_place = p.in_place(), pack = p.packs(job.rows, job.columns);
+    p.pieces(begin, end, s.runs, s.pieces);
     s.segments.clear();
-    for (const PixelPiece& piece : s.pieces) s.segments.push_back({piece.length, copied ? piece.at * CHUNK : piece.rows, piece.at});
-    const idx column_lines = p.columns.channel == 1 ? ceil_div(job.columns, LINE) : 0;
-    const idx row_lines = p.rows.channel == 1 ? ceil_div(job.rows, LINE) : 0;
-    idx tile = 0;
-    for (idx chunk = 0; chunk < job.rows; chunk += CHUNK) {
-        const idx end = std::min(chunk + CHUNK, job.rows);
-        if (copied)
-            for (const PixelPiece& piece : s.pieces)
-                copy_rows(x + piece.rows + chunk, p.rows.pixel(), piece.length, end - chunk, s.rows + piece.at * CHUNK, CHUNK);
-        for (idx row = chunk; row < end; row += MR) {
-            const int m = (int)std::min<idx>(MR, end - row);
-            for (idx j = 0; j < panels.count; j++, tile++) {
-                const int width = panels.width(j), lanes = (int)(panels.filled(j) - (width - 1) * L);
+    for (const PixelPiece& piece : s.pieces) s.segments.push_back({piece.length, piece.rows, piece.at});
+    const PixelRun next = pixel_run(p.view, end);
+    const BlockAhead<T> ahead_columns(p.columns, y + p.columns.of(next), job.columns), ahead_rows(p.rows, x + p.rows.of(next), job.rows);
+    idx tile = pack && end < job.last ? 0 : ahead_columns.tiles + ahead_rows.tiles;
+    for (idx first = 0; first < job.rows; first += POINTWISE_GRAD_ROWS) {
+        const idx last = std::min(first + POINTWISE_GRAD_ROWS, job.rows);
+        for (idx j = 0; j < panels.count; j++) {
+            const int width = panels.width(j), lanes = (int)(panels.filled(j) - (width - 1) * L);
+            const T* from = y + panels.first(j) * p.columns.channel;
+            if (!in_place) pack_pixels(p.columns, from, s.pieces, panels.filled(j), s.panel, width * L, s.planes);
+            for (idx row = first; row < last; row += MR, tile++) {
+                const int m = (int)std::min<idx>(MR, last - row);
                 EvenRows<T> even{x + row * p.rows.channel, p.rows.channel, p.rows.pixel(), job.to + row * job.ld + panels.first(j), job.ld};
-                if (copied) even.a = s.rows + row - chunk, even.step = CHUNK;
-                set_ahead(p, s.pieces[0], pixels, y, column_lines, x, row_lines, tile, &even);
-                const T* b = in_place ? y + s.pieces[0].columns + panels.first(j) : s.columns + pixels * panels.first(j);
-                even_tile_of<T, true>(m, width)(s.segments.data(), (idx)s.segments.size(), even, b,
-                                                in_place ? p.columns.pixel() : width * L, add, lanes);
+                even.ahead = even.a;
+                if (tile < ahead_columns.tiles)
+                    ahead_columns.set(tile, &even);
+                else if (tile < ahead_columns.tiles + ahead_rows.tiles)
+                    ahead_rows.set(tile - ahead_columns.tiles, &even);
+                const bool there = in_place && (!pack || row == first);
+                if (there && pack) even.packed = s.panel;
+                even_tile_of<T, true>(m, width)(s.segments.data(), (idx)s.segments.size(), even,
+                                                there ? from + s.pieces[0].columns : s.panel,
+                                                there ? p.columns.pixel() : width * L, begin > job.first, lanes);
             }
         }
     }
@@ -182,15 +172,10 @@ template <class T> void add_bias_block(const PointwiseGrad<T>& p, const Pointwis
 template <class T>
 void run_pointwise_grad_job(const PointwiseGrad<T>& p, const PointwiseGradJob<T>& job, PointwiseGradScratch<T>& s) {
     const idx pixels = job.last - job.first, blocks = ceil_div(pixels, POINTWISE_GRAD_PIXELS);
-    for (idx column = 0; column < job.columns; column += POINTWISE_GRAD_COLUMNS<T>) {
-        PointwiseGradJob<T> part = job;
-        part.column += column, part.to += column, part.columns = std::min(POINTWISE_GRAD_COLUMNS<T>, job.columns - column);
-        for (idx b = 0; b < blocks; b++) {
-            const idx first = job.first + pixels * b / blocks, last = job.first + pixels * (b + 1) / blocks;
-            p.pieces(first, last, s.runs, s.pieces);
-            add_pixel_block(p, part, last - first, b > 0, s);
-            add_bias_block(p, part, s.pieces);
-        }
+    for (idx b = 0; b < blocks; b++) {
+        const idx first = job.first + pixels * b / blocks, last = job.first + pixels * (b + 1) / blocks;
+        add_pixel_block(p, job, first, last, s);
+        add_bias_block(p, job, s.pieces);
     }
 }
 
@@ -204,12 +189,14 @@ inline bool pointwise_grad_takes(const Geometry& g) {
 // Below this ratio of the costs the result is transposed.
 constexpr double TRANSPOSED_GAIN = 0.95;
 
-// Cycles a pixel with AVX-512, more or less: two products of vectors a cycle; a packed element 0.3, 0.1 where its
-// channels lie together, and 0.3 for an element of the result if that is transposed.
+// Cycles a pixel with AVX-512, more or less: two products of vectors a cycle; of the columns, 4 to pack a vector, 5 to
+// transpose it and 8 more if that is every other pixel; 5 for a vector of the result if it is transposed.
 template <class T> double pointwise_grad_cost(const Geometry& g, const PointwiseGrad<T>& p, bool transposed) {
     const idx rows = p.rows.channels, columns = p.columns.channels;
-    const double packed = p.in_place() ? 0 : p.columns.channel == 1 ? 0.1 : 0.3, pixels = g.n * g.out_pixels();
-    return rows * ceil_div<idx>(columns, LANES<T>) / 2.0 + packed * columns + (transposed ? 0.3 * rows * columns / pixels : 0);
+    double vector = p.packs(rows, columns) ? 4 : 1;
+    if (p.columns.channel > 1) vector = p.columns.pixel() > 1 ? 13 : 5;
+    return rows * ceil_div<idx>(columns, LANES<T>) / 2.0 + vector * columns / LANES<T> +
+           (transposed ? 5.0 * rows * columns / LANES<T> / (g.n * g.out_pixels()) : 0);
 }
 
 // How the work is cut: all pixels of some rows or columns, which are those that a job has to itself, or some pixels
@@ -253,7 +240,7 @@ void pointwise_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T*
 
     threads = useful_threads(threads, pixels, flops_of(g));
     const bool cut_rows = p.in_place();
-    const idx channels = cut_rows ? rows : columns, unit = cut_rows ? POINTWISE_GRAD_CHUNK<T> : LANES<T>;
+    const idx channels = cut_rows ? rows : columns, unit = cut_rows ? (idx)MR : LANES<T>;
     const PointwiseGradCut cut(g.groups, channels, bytes, threads);
     const idx buffers = cut.pixels ? cut.parts : transposed ? 1 : 0, buffer = size + g.k;
     Workspace sums(buffers * padded_bytes<T>(buffer), 1), workspace(PointwiseGradScratch<T>::bytes(), threads);

@@ -122,6 +122,7 @@ template <class T> struct EvenRows {
     idx c_row;
     const T* ahead = nullptr;  // what the tiles to come need: prefetched, an element every depth step
     idx ahead_step = 0;
+    T* packed = nullptr;  // where B goes, in whole vectors, for the other tiles that meet it
 };
 
 // Opaque, or else gcc computes the addresses of all rows at the start and keeps them on the stack.
@@ -142,13 +143,18 @@ void even_tile(const Segment* segments, idx count, const EvenRows<T>& rows, cons
         for (int j = 0; j < V; j++) __builtin_prefetch(p + j * L, 1);
     Vec<T> acc[M][V] = {};
     const T* ahead = rows.ahead;
+    T* packed = rows.packed;
     for (idx s = 0; s < count; s++) {
         const T* from = rows.a + segments[s].a;
         const T* panel = b + segments[s].b * ldb;
         for (idx k = segments[s].length; k > 0; k--, from += step, panel += ldb) {
-            if constexpr (AHEAD) __builtin_prefetch(ahead, 0, 2), ahead += rows.ahead_step;
             Vec<T> bv[V];
-            for (int j = 0; j < V; j++) bv[j] = load(panel + j * L);
+            for (int j = 0; j < V; j++) bv[j] = AHEAD && j == V - 1 && lanes < L ? load_part(panel + j * L, lanes) : load(panel + j * L);
+            if constexpr (AHEAD) {
+                __builtin_prefetch(ahead, 0, 2), ahead += rows.ahead_step;
+                if (packed)
+                    for (int j = 0; j < V; j++, packed += L) store(packed, bv[j]);
+            }
             FASTCONV_UNROLL
             for (int i = 0; i < M; i++) {
                 Vec<T> av = broadcast(from[i * a_row]);
