@@ -17,25 +17,32 @@ template <class T> struct PaddedGrad {
     const PaddedBand* band;
     const T *x, *dy;
     const std::vector<idx>* offsets;
-    bool in_place;  // dy
+    // Whether dy is read where it lies. The lanes beyond a group's filters then hold other numbers, which nobody reads;
+    // the last pixels would be read beyond the array.
+    bool in_place(const BandJob& job, idx pixels, idx ld) const {
+        const Geometry& g = *band->g;
+        return g.channels_last && (job.pixel(g, *band) + pixels - 1) * g.k + job.group * g.k_group() + ld <= g.n * g.out_pixels() * g.k;
+    }
 };
 
 template <class T> struct PaddedGradScratch {
     T *band, *panel, *dw, *db;
 };
 
-// dy of a job's pixels, K/groups wide as `ld`.
+// dy of a job's pixels, at distance `ldb`; packed, K/groups wide as `ld`.
 template <class T>
-const T* dy_panel(const PaddedGrad<T>& p, const BandJob& job, idx pixels, idx ld, T* panel) {
+const T* dy_panel(const PaddedGrad<T>& p, const BandJob& job, idx pixels, idx ld, T* panel, idx* ldb) {
     const Geometry& g = *p.band->g;
     const idx pixel = job.pixel(g, *p.band), kg = g.k_group();
+    const bool in_place = p.in_place(job, pixels, ld);
+    *ldb = in_place ? g.k : ld;
     if (!g.channels_last) {
         const idx plane = g.out_pixels(), image = pixel / plane;
         transpose(p.dy + (image * g.k + job.group * kg) * plane + pixel % plane, plane, kg, pixels, panel, ld);
         return panel;
     }
     const T* dy = p.dy + pixel * g.k + job.group * kg;
-    if (p.in_place) return dy;
+    if (in_place) return dy;
     for (idx q = 0; q < pixels; q++) copy_padded(panel + q * ld, ld, dy + q * g.k, 0, kg);
     return panel;
 }
@@ -46,15 +53,15 @@ void add_padded_band(const PaddedGrad<T>& p, const BandJob& job, idx ld, std::ve
     const PaddedBand& b = *p.band;
     const Geometry& g = *b.g;
     const idx height = job.rows(b), width = job.columns(b), rows = (idx)p.offsets->size(), tiles = ceil_div<idx>(rows, MR);
-    const idx ldb = p.in_place ? g.k : ld;
     const Panels<T> panels(g.k_group());
     fill_band(b, job, p.x, s.band);
-    const T* dy = dy_panel(p, job, height * width, ld, s.panel);
+    idx ldb;
+    const T* dy = dy_panel(p, job, height * width, ld, s.panel, &ldb);
     if (s.db) add_columns(dy, height * width, ldb, g.k_group(), s.db + job.group * ld);
     // The next band's dy comes while this one's is used, where it is too large for the caches to have it.
     constexpr idx LINE = 64 / sizeof(T);
     const idx calls = panels.count * tiles, behind = (idx)(p.dy + g.n * g.out_pixels() * g.k - dy) / LINE;
-    const idx ahead = p.in_place && g.n * g.out_pixels() * g.k * (idx)sizeof(T) > FAR_BYTES ? std::max<idx>(0, std::min(height * width * g.k / LINE, behind - height * width * g.k / LINE)) : 0;
+    const idx ahead = dy != s.panel && g.n * g.out_pixels() * g.k * (idx)sizeof(T) > FAR_BYTES ? std::max<idx>(0, std::min(height * width * g.k / LINE, behind - height * width * g.k / LINE)) : 0;
     segments.clear();
     for (idx h = 0; h < height; h++)
         for (idx w = 0; w < width; w += PIXELS_GRAD)
@@ -89,9 +96,9 @@ void padded_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* db
     const idx all = g.out[one.axis], fit = std::min(all, std::max<idx>(1, one.axis == 1 ? PIXELS_GRAD / g.out[2] : PIXELS_GRAD));
     const PaddedBand band(g, ceil_div(all, ceil_div(all, fit)));
     const std::vector<idx> offsets = band.offsets();
-    const PaddedGrad<T> p{&band, x, dy, &offsets, g.channels_last && g.k_group() % L == 0};
+    const PaddedGrad<T> p{&band, x, dy, &offsets};
     const idx ld = ceil_div<idx>(g.k_group(), L) * L, rows = (idx)offsets.size(), size = g.groups * rows * ld;
-    const idx jobs = BandJob::count(g, band), panel = p.in_place ? 0 : band.pixels() * ld;
+    const idx jobs = BandJob::count(g, band), panel = g.channels_last && g.k_group() % L == 0 ? 0 : band.pixels() * ld;
     threads = useful_threads(threads, jobs, 2.0 * g.n * g.k * rows * g.out_pixels());
     Workspace workspace(padded_bytes<T>(band.size()) + padded_bytes<T>(panel) + padded_bytes<T>(size + g.groups * ld), threads);
     std::vector<T*> parts(threads, nullptr);

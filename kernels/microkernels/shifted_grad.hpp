@@ -45,9 +45,13 @@ void dot_tile(const DotRun* runs, idx count, const T* const* a, const T* const* 
         for (int j = 0; j < V; j++) c[i][j] += sum_lanes<T>(acc[i][j]);
 }
 
+// Shifts of x that meet M planes of dy: as many as leave a register for each, and one for dy.
+constexpr int DOT_REGISTERS = VECTOR_BYTES == 64 ? 32 : 16, DOT_MOST = 6;
+constexpr int dot_width(int m) { return (DOT_REGISTERS - 1) / (m + 1) < DOT_MOST ? (DOT_REGISTERS - 1) / (m + 1) : DOT_MOST; }
+
 template <class T> using DotTile = void (*)(const DotRun*, idx, const T* const*, const T* const*, T* const*);
 
-template <class T, int M, int V = NV> DotTile<T> dot_tile_of_width(int v) {
+template <class T, int M, int V = dot_width(M)> DotTile<T> dot_tile_of_width(int v) {
     if constexpr (V > 1)
         if (v < V) return dot_tile_of_width<T, M, V - 1>(v);
     return &dot_tile<T, M, V>;
@@ -109,7 +113,8 @@ template <class T>
 void add_block(const ShiftedGrad<T>& p, const ShiftedBand<T>& band, idx group, ShiftedGradScratch<T>& s) {
     const Geometry& g = *p.g;
     const std::vector<idx>& row_of = band.row_of[0];
-    const idx rows = (idx)row_of.size(), kg = g.k_group(), m_tiles = ceil_div<idx>(kg, MR), v_tiles = ceil_div<idx>(rows, NV);
+    const idx rows = (idx)row_of.size(), kg = g.k_group(), m_tiles = ceil_div<idx>(kg, MR);
+    const idx v_tiles = ceil_div<idx>(rows, dot_width((int)ceil_div(kg, m_tiles)));
     for (idx mt = 0; mt < m_tiles; mt++) {
         const idx k = kg * mt / m_tiles;
         const int m = (int)(kg * (mt + 1) / m_tiles - k);
@@ -118,7 +123,7 @@ void add_block(const ShiftedGrad<T>& p, const ShiftedBand<T>& band, idx group, S
         for (idx vt = 0; vt < v_tiles; vt++) {
             const idx row = rows * vt / v_tiles;
             const int v = (int)(rows * (vt + 1) / v_tiles - row);
-            const T* b[NV];
+            const T* b[DOT_MOST];
             T* c[MR];
             for (int j = 0; j < v; j++) b[j] = s.volumes + row_of[row + j];
             for (int i = 0; i < m; i++) c[i] = s.dw + (group * kg + k + i) * rows + row;
