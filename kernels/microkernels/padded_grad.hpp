@@ -6,6 +6,7 @@
 // where its channels do not fill vectors, packed.
 #pragma once
 #include "filter_grad.hpp"
+#include "line_tile.hpp"
 #include "padded_band.hpp"
 
 namespace fastconv {
@@ -17,6 +18,8 @@ template <class T> struct PaddedGrad {
     const PaddedBand* band;
     const T *x, *dy;
     const std::vector<idx>* offsets;
+    std::vector<LineRows> lines;  // a line's rows lie together; none where the general tile serves
+    idx line;                     // rows of a line
     // Whether dy is read where it lies. The lanes beyond a group's filters then hold other numbers, which nobody reads;
     // the last pixels would be read beyond the array.
     bool in_place(const BandJob& job, idx pixels, idx ld) const {
@@ -69,7 +72,16 @@ void add_padded_band(const PaddedGrad<T>& p, const BandJob& job, idx ld, std::ve
     for (size_t begin = 0, end; begin < segments.size(); begin = end) {
         idx depth = segments[begin].length;
         for (end = begin + 1; end < segments.size() && depth + segments[end].length <= PIXELS_GRAD; end++) depth += segments[end].length;
-        for (idx q = 0; q < panels.count; q++)
+        for (const LineRows& t : p.lines) {
+            const T* a[MOST_LINES];
+            T* c[MOST_LINES];
+            for (int i = 0; i < t.lines; i++) {
+                a[i] = s.band + (*p.offsets)[t.row + i * p.line];
+                c[i] = s.dw + (job.group * rows + t.row + i * p.line) * ld;
+            }
+            line_tile_of<T>(t.lines, t.width)(segments.data() + begin, (idx)(end - begin), a, b.pixel_step(), dy, ldb, c, ld);
+        }
+        for (idx q = 0; p.lines.empty() && q < panels.count; q++)
             for (idx t = 0; t < tiles; t++) {
                 const idx row = rows * t / tiles;
                 const int m = (int)(rows * (t + 1) / tiles - row);
@@ -96,7 +108,8 @@ void padded_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* db
     const idx all = g.out[one.axis], fit = std::min(all, std::max<idx>(1, one.axis == 1 ? PIXELS_GRAD / g.out[2] : PIXELS_GRAD));
     const PaddedBand band(g, ceil_div(all, ceil_div(all, fit)));
     const std::vector<idx> offsets = band.offsets();
-    const PaddedGrad<T> p{&band, x, dy, &offsets};
+    PaddedGrad<T> p{&band, x, dy, &offsets, {}, 0};
+    if (g.k_group() <= L) p.lines = cut_lines(offsets, &p.line);
     const idx ld = ceil_div<idx>(g.k_group(), L) * L, rows = (idx)offsets.size(), size = g.groups * rows * ld;
     const idx jobs = BandJob::count(g, band), panel = g.channels_last && g.k_group() % L == 0 ? 0 : band.pixels() * ld;
     threads = useful_threads(threads, jobs, 2.0 * g.n * g.k * rows * g.out_pixels());
