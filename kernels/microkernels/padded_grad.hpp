@@ -11,9 +11,6 @@
 
 namespace fastconv {
 
-// Arrays beyond this are prefetched: about a core's share of the last cache (docs/performance.md).
-constexpr idx FAR_BYTES = 12 << 20;
-
 template <class T> struct PaddedGrad {
     const PaddedBand* band;
     const T *x, *dy;
@@ -50,21 +47,65 @@ const T* dy_panel(const PaddedGrad<T>& p, const BandJob& job, idx pixels, idx ld
     return panel;
 }
 
+// A band's rows and dy, and where its sums go.
+template <class T> struct BandProduct {
+    const T* dy;
+    idx ldb;
+    T* dw;  // (taps x channels, ld)
+    idx ld, pixels;
+    bool ahead;  // whether there is a next band in dy
+};
+
+// Tiles of rows that lie in lines; each prefetches a cache line of each pixel of the next band's dy.
+template <class T>
+void add_line_tiles(const PaddedGrad<T>& p, const BandProduct<T>& m, const Panels<T>& panels, const Segment* segments, idx count,
+                    const T* band) {
+    constexpr idx LINE = 64 / sizeof(T);
+    const PaddedBand& b = *p.band;
+    idx tile = 0;
+    for (idx q = 0; q < panels.count; q++)
+        for (const LineRows& t : p.lines) {
+            Lines<T> lines{{}, {}, b.pixel_step(), m.ld, m.dy, 0};
+            for (int i = 0; i < t.lines; i++) {
+                lines.a[i] = band + (*p.offsets)[t.row + i * p.line];
+                lines.c[i] = m.dw + (t.row + i * p.line) * m.ld + panels.first(q);
+            }
+            if (m.ahead && tile * LINE < b.g->k) lines.ahead = m.dy + m.pixels * b.g->k + tile++ * LINE, lines.ahead_step = b.g->k;
+            line_tile_of<T>(t.lines, t.width, panels.width(q))(segments, count, lines, m.dy + panels.first(q), m.ldb);
+        }
+}
+
+template <class T>
+void add_general_tiles(const PaddedGrad<T>& p, const BandProduct<T>& m, const Panels<T>& panels, const Segment* segments, idx count,
+                       const T* band) {
+    const idx rows = (idx)p.offsets->size(), tiles = ceil_div<idx>(rows, MR);
+    for (idx q = 0; q < panels.count; q++)
+        for (idx t = 0; t < tiles; t++) {
+            const idx row = rows * t / tiles;
+            const int height = (int)(rows * (t + 1) / tiles - row);
+            const T* a[MR];
+            T* c[MR];
+            for (int i = 0; i < height; i++) {
+                a[i] = band + (*p.offsets)[row + i];
+                c[i] = m.dw + (row + i) * m.ld + panels.first(q);
+            }
+            tile_of<T>(height, panels.width(q))(segments, count, Rows<T>{a, 0, p.band->pixel_step()}, m.dy + panels.first(q), m.ldb, c,
+                                                true);
+        }
+}
+
 // Adds a band to dw (groups, taps x channels, ld) and db (groups, ld).
 template <class T>
 void add_padded_band(const PaddedGrad<T>& p, const BandJob& job, idx ld, std::vector<Segment>& segments, const PaddedGradScratch<T>& s) {
     const PaddedBand& b = *p.band;
     const Geometry& g = *b.g;
-    const idx height = job.rows(b), width = job.columns(b), rows = (idx)p.offsets->size(), tiles = ceil_div<idx>(rows, MR);
-    const Panels<T> panels(g.k_group());
+    const idx height = job.rows(b), width = job.columns(b), pixels = height * width;
+    const Panels<T> panels(g.k_group(), p.lines.empty() ? NV : LINE_VECTORS);
     fill_band(b, job, p.x, s.band);
-    idx ldb;
-    const T* dy = dy_panel(p, job, height * width, ld, s.panel, &ldb);
-    if (s.db) add_columns(dy, height * width, ldb, g.k_group(), s.db + job.group * ld);
-    // The next band's dy comes while this one's is used, where it is too large for the caches to have it.
-    constexpr idx LINE = 64 / sizeof(T);
-    const idx calls = panels.count * tiles, behind = (idx)(p.dy + g.n * g.out_pixels() * g.k - dy) / LINE;
-    const idx ahead = dy != s.panel && g.n * g.out_pixels() * g.k * (idx)sizeof(T) > FAR_BYTES ? std::max<idx>(0, std::min(height * width * g.k / LINE, behind - height * width * g.k / LINE)) : 0;
+    BandProduct<T> m{nullptr, 0, s.dw + job.group * (idx)p.offsets->size() * ld, ld, pixels, false};
+    m.dy = dy_panel(p, job, pixels, ld, s.panel, &m.ldb);
+    m.ahead = m.dy != s.panel && job.pixel(g, b) + 2 * pixels <= g.n * g.out_pixels();
+    if (s.db) add_columns(m.dy, pixels, m.ldb, g.k_group(), s.db + job.group * ld);
     segments.clear();
     for (idx h = 0; h < height; h++)
         for (idx w = 0; w < width; w += PIXELS_GRAD)
@@ -72,31 +113,8 @@ void add_padded_band(const PaddedGrad<T>& p, const BandJob& job, idx ld, std::ve
     for (size_t begin = 0, end; begin < segments.size(); begin = end) {
         idx depth = segments[begin].length;
         for (end = begin + 1; end < segments.size() && depth + segments[end].length <= PIXELS_GRAD; end++) depth += segments[end].length;
-        for (const LineRows& t : p.lines) {
-            const T* a[MOST_LINES];
-            T* c[MOST_LINES];
-            for (int i = 0; i < t.lines; i++) {
-                a[i] = s.band + (*p.offsets)[t.row + i * p.line];
-                c[i] = s.dw + (job.group * rows + t.row + i * p.line) * ld;
-            }
-            line_tile_of<T>(t.lines, t.width)(segments.data() + begin, (idx)(end - begin), a, b.pixel_step(), dy, ldb, c, ld);
-        }
-        for (idx q = 0; p.lines.empty() && q < panels.count; q++)
-            for (idx t = 0; t < tiles; t++) {
-                const idx row = rows * t / tiles;
-                const int m = (int)(rows * (t + 1) / tiles - row);
-                const T* a[MR];
-                T* c[MR];
-                for (int i = 0; i < m; i++) {
-                    a[i] = s.band + (*p.offsets)[row + i];
-                    c[i] = s.dw + (job.group * rows + row + i) * ld + panels.first(q);
-                }
-                if (ahead)
-                    for (idx i = ahead * (q * tiles + t) / calls; i < ahead * (q * tiles + t + 1) / calls; i++)
-                        __builtin_prefetch(dy + (ahead + i) * LINE, 0, 2);
-                tile_of<T>(m, panels.width(q))(segments.data() + begin, (idx)(end - begin), Rows<T>{a, 0, b.pixel_step()},
-                                               dy + panels.first(q), ldb, c, true);
-            }
+        const auto add = p.lines.empty() ? &add_general_tiles<T> : &add_line_tiles<T>;
+        add(p, m, panels, segments.data() + begin, (idx)(end - begin), s.band);
     }
 }
 
@@ -109,7 +127,8 @@ void padded_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* db
     const PaddedBand band(g, ceil_div(all, ceil_div(all, fit)));
     const std::vector<idx> offsets = band.offsets();
     PaddedGrad<T> p{&band, x, dy, &offsets, {}, 0};
-    if (g.k_group() <= L) p.lines = cut_lines(offsets, &p.line);
+    const Panels<T> narrow(g.k_group(), LINE_VECTORS);
+    p.lines = cut_lines(offsets, narrow.width(narrow.count - 1), &p.line);
     const idx ld = ceil_div<idx>(g.k_group(), L) * L, rows = (idx)offsets.size(), size = g.groups * rows * ld;
     const idx jobs = BandJob::count(g, band), panel = g.channels_last && g.k_group() % L == 0 ? 0 : band.pixels() * ld;
     threads = useful_threads(threads, jobs, 2.0 * g.n * g.k * rows * g.out_pixels());

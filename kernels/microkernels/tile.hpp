@@ -220,11 +220,11 @@ template <class T> constexpr EvenPackingTile<T> even_packing_tile_of(int v) {
     return v == 1 ? &even_packing_tile<T, 1> : v == 2 ? &even_packing_tile<T, 2> : &even_packing_tile<T, 3>;
 }
 
-// Widths in vectors of the panels that cover `columns`: as even as possible, at most NV each.
+// Widths in vectors of the panels that cover `columns`: as even as possible, at most NV (or `most`) each.
 template <class T> struct Panels {
     idx columns, vectors, count;
-    explicit Panels(idx columns)
-        : columns(columns), vectors(ceil_div<idx>(columns, LANES<T>)), count(ceil_div<idx>(vectors, NV)) {}
+    explicit Panels(idx columns, int most = NV)
+        : columns(columns), vectors(ceil_div<idx>(columns, LANES<T>)), count(ceil_div<idx>(vectors, most)) {}
     idx first(idx panel) const { return (vectors * panel / count) * LANES<T>; }
     int width(idx panel) const { return (int)(vectors * (panel + 1) / count - vectors * panel / count); }
     idx filled(idx panel) const {  // columns of it that exist
