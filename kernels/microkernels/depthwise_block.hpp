@@ -121,8 +121,8 @@ template <class T, int OH> BlockTileOf<T> block_tile_of(const Comb& H, const Com
     const bool square = H.taps == W.taps && H.step == W.step;
     if (border) {
         if (!square || W.step > 2 || (W.taps != 3 && W.taps != 5)) return &block_tile<T, OH, 1, 1, 1, 0>;
-        if (W.taps == 3) return W.step == 1 ? &block_tile<T, OH, 1, 1, 1, 3> : &block_tile<T, OH, 1, 1, 2, 3>;
-        return W.step == 1 ? &block_tile<T, OH, 1, 1, 1, 5> : &block_tile<T, OH, 1, 1, 2, 5>;
+        if (W.taps == 5) return &block_tile<T, OH, 1, 1, 2, 5>;
+        return W.step == 1 ? &block_tile<T, OH, 1, 1, 1, 3> : &block_tile<T, OH, 1, 1, 2, 3>;
     }
     if (W.step == 2) {
         if (W.taps == 3) return square ? &block_tile<T, OH, OW, 3, 2, 3> : &block_tile<T, OH, OW, 3, 2, 0>;
@@ -133,9 +133,7 @@ template <class T, int OH> BlockTileOf<T> block_tile_of(const Comb& H, const Com
         case 1: return &block_tile<T, OH, OW, 1, 1, 0>;
         case 2: return &block_tile<T, OH, OW, 2, 1, 0>;
         case 3: return square ? &block_tile<T, OH, OW, 3, 1, 3> : &block_tile<T, OH, OW, 3, 1, 0>;
-        case 5: return square ? &block_tile<T, OH, OW, 5, 1, 5> : &block_tile<T, OH, OW, 5, 1, 0>;
-        case 7: return &block_tile<T, OH, OW, 7, 1, 0>;
-        default: return nullptr;
+        default: return nullptr;  // 5 gained nothing, 7 lost a tenth
     }
 }
 template <class T> BlockTileOf<T> block_tile_of(idx rows, const Comb& H, const Comb& W, bool border) {
@@ -155,14 +153,22 @@ inline void inside_columns(const Comb& W, idx phase, idx* lo, idx* hi) {
     *lo = std::max(*lo, l), *hi = std::max(*lo, std::min(*hi, h));
 }
 
-// Reads rows [lo, hi) from one end to the other. Where the arrays leave no place in the level 3 cache, only the hardware's
-// streams keep up, and the tiles' short runs start none (docs/performance.md).
+// Reads the lattice rows that no line above meets, from one end to the other: where the arrays leave no place
+// in the level 3 cache, only the hardware's streams keep up, and a tile's short runs start none (docs/performance.md).
 constexpr idx TOUCHED_BYTES = 512 << 10;  // half of the level 2 cache
-inline void touch_rows(const char* rows, idx pitch, idx lo, idx hi, idx bytes) {
-    if ((hi - lo) * bytes > TOUCHED_BYTES) return;
-    for (idx i = lo; i < hi; i++)
+template <class T> void touch_rows(const DepthwiseLast<T>& p, const LastLine<T>& line) {
+    const Comb &D = line.view->D, &H = line.view->H;
+    const idx *size = p.source_size, bytes = size[2] * p.channels * (idx)sizeof(T), fresh = line.rows * H.step;
+    if (!p.beyond_cache || size[1] * size[2] < p.dest_size[1] * p.dest_size[2] || fresh * bytes > TOUCHED_BYTES) return;
+    const idx d = D.source(line.d_phase, line.d), h = H.source(line.h_phase, line.h);
+    if (D.taps != 1 || d < 0 || d >= size[0] || line.w > 0) return;
+    for (idx i = std::max<idx>(0, H.reach(line.rows) - fresh); i < H.reach(line.rows); i++) {
+        const idx at = h + i * H.gap;
+        if (at < 0 || at >= size[1]) continue;
+        const char* row = (const char*)p.source + ((line.image * size[0] + d) * size[1] + at) * bytes;
 #pragma GCC unroll 8
-        for (idx at = 0; at < bytes; at += 64) (void)*(const volatile char*)(rows + i * pitch + at);
+        for (idx b = 0; b < bytes; b += 64) (void)*(const volatile char*)(row + b);
+    }
 }
 
 template <class T> void depthwise_block(const DepthwiseLast<T>& p, const LastLine<T>& line) {
@@ -179,8 +185,7 @@ template <class T> void depthwise_block(const DepthwiseLast<T>& p, const LastLin
     BlockTile<T> tile{nullptr, nullptr, H.gap * row * SIZE, W.gap * pixel * SIZE, to_down * SIZE, to_next * SIZE, 0, 0, 0,
                       H.taps, W.taps, H.step, p.beyond_cache, nullptr, p.bias};
     valid_range(h, H.gap, p.source_size[1], d >= 0 && d < p.source_size[0] ? H.reach(line.rows) : 0, &tile.lo, &tile.hi);
-    if (p.beyond_cache && p.source_size[1] * p.source_size[2] >= p.dest_size[1] * p.dest_size[2])
-        touch_rows((const char*)(from - w * pixel), tile.row, tile.lo, tile.hi, row * SIZE);
+    touch_rows(p, line);
     // `columns` outputs from position k on, of the taps from s on
     const auto tile_at = [&](BlockTileOf<T> code, idx k, idx columns, idx s) {
         tile.from = (const char*)(from + k * next + s * W.gap * pixel), tile.to = (char*)(to + k * to_next);
@@ -205,13 +210,19 @@ template <class T> void depthwise_block(const DepthwiseLast<T>& p, const LastLin
     for (idx k = right; k < line.columns; k++) border_at(k);
 }
 
-// Blocks need whole tiles of columns inside, most of them.
-template <class T> bool in_blocks(const LastView<T>& view) {
-    if (view.D.taps != 1 || view.H.taps == 0 || !block_tile_of<T>(1, view.H, view.W, false)) return false;
-    for (idx phase = 0; phase < std::min(view.W.phases, view.W.axis->out); phase++) {
+// Blocks need whole tiles of columns inside and few columns at the border: at 2 of 7 they lost a fifth, at 2 of 14 they
+// gained a tenth. Pixels whole pages apart share a set of the level 1 cache, where they lost a quarter.
+constexpr idx BORDER_SHARE = 7, PAGE_BYTES = 4096;
+template <class T> bool in_blocks(const LastView<T>& view, idx channels) {
+    const Comb& W = view.W;
+    if (view.D.taps != 1 || view.H.taps == 0 || !block_tile_of<T>(1, view.H, W, false)) return false;
+    const idx pixel = channels * sizeof(T);
+    if (W.gap * pixel % PAGE_BYTES == 0 || W.dest_step() * pixel % PAGE_BYTES == 0) return false;
+    for (idx phase = 0; phase < std::min(W.phases, W.axis->out); phase++) {
         idx lo, hi;
-        inside_columns(view.W, phase, &lo, &hi);
-        if (hi - lo < BLOCK_W || 2 * (hi - lo) < view.W.positions(phase)) return false;
+        inside_columns(W, phase, &lo, &hi);
+        const idx columns = W.positions(phase), border = columns - (hi - lo);
+        if (hi - lo < BLOCK_W || border * BORDER_SHARE > columns) return false;
     }
     return true;
 }

@@ -211,7 +211,7 @@ template <class T> struct LastPlan {
             if (v.positions() > 0) {
                 views.emplace_back(v, w, g, vectors);
                 LastView<T>& last = views.back();
-                last.in_blocks = in_blocks(last), last.most_rows = last.in_blocks ? BLOCK_H : TILE_H;
+                last.in_blocks = in_blocks(last, g.c), last.most_rows = last.in_blocks ? BLOCK_H : TILE_H;
                 pixels = std::max(pixels, last.D.taps * last.H.reach(TILE_H) * last.W.reach(LINE_COLUMNS + LINE_W));
             }
         lines = last_lines(g, views);
