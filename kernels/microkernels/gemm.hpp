@@ -44,25 +44,32 @@ void move_pieces(const Product<T>& c, const Piece* piece, idx row, int m, idx fi
     }
 }
 
-// A tile that is not of one piece goes through `temp` (MR x NR).
+// A tile that is not of one piece goes through `temp` (MR x NR). Rows of A that lie side by side (a.row == 1), with
+// depths far apart, are copied to `copied` (depth x MR) by the first tile that meets them, where it is not null.
 template <class T>
 void gemm(idx rows, idx columns, idx depth, Matrix<const T> a, const T* b, idx ldb, const Product<T>& c, bool add,
-          T* temp) {
+          T* temp, T* copied = nullptr) {
     constexpr int L = LANES<T>;
     const Panels<T> panels(columns);
     const Segment segment{depth, 0, 0};
     for (idx row = 0; row < rows; row += MR) {
         const int m = (int)std::min<idx>(MR, rows - row);
         const Piece* piece = c.pieces.data();
+        EvenRows<T> even{a.at + row * a.row, a.row, a.column, temp, NR<T>};
         for (idx panel = 0; panel < panels.count; panel++) {
             const idx first = panels.first(panel), last = first + panels.filled(panel);
             const int width = panels.width(panel), lanes = (int)(panels.filled(panel) - (width - 1) * L);
             while (piece->first + piece->length <= first) piece++;
             const bool direct = last <= piece->first + piece->length;
-            EvenRows<T> even{a.at + row * a.row, a.row, a.column, temp, NR<T>};
+            even.c = temp, even.c_row = NR<T>;
             if (direct) even.c = c.at + row * c.row + piece->at + first - piece->first, even.c_row = c.row;
             if (!direct && add) move_pieces(c, piece, row, m, first, last, temp, true);
-            even_tile_of<T>(m, width)(&segment, 1, even, b + first, ldb, add, lanes);
+            if (copied && panel == 0 && m == MR && lanes == L) {
+                even_packing_tile_of<T, PACK_A>(width)(depth, even, b, ldb, copied, add);
+                even.a = copied, even.step = MR;
+            } else {
+                even_tile_of<T>(m, width)(&segment, 1, even, b + first, ldb, add, lanes);
+            }
             if (!direct) move_pieces(c, piece, row, m, first, last, temp, false);
         }
     }

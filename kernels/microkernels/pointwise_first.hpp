@@ -34,36 +34,21 @@ inline std::vector<Piece> plane_pieces(idx plane, idx dest_image, idx first, idx
 
 // Below this many rows a job, packing the pixels would take more than a tenth of its products.
 constexpr idx POINTWISE_JOB_ROWS = 8 * MR;
-// Rows of transposed filters copied at a time: they share cache lines, and their depths lie on few sets.
-template <class T> constexpr idx POINTWISE_ROWS_COPIED = LANES<T> > MR ? LANES<T> : MR;
-
 // Columns [first, first + columns) of rows [row, row + rows) of a group.
 template <class T> struct PointwiseJob {
     idx group, first, columns, row, rows;
 };
 
-// Rows of a job at one depth block.
-template <class T>
-void pointwise_rows(const PointwiseJob<T>& job, idx depth, Matrix<const T> a, const T* b, idx ldb, const Product<T>& c, bool add,
-                    T* copied, T* temp) {
-    if (a.row != 1 || a.column == 1) return gemm(job.rows, job.columns, depth, a, b, ldb, c, add, temp);
-    constexpr idx MOST = POINTWISE_ROWS_COPIED<T>;
-    Product<T> part = c;
-    for (idx row = 0; row < job.rows; row += MOST, part.at += MOST * c.row) {
-        const idx rows = std::min(MOST, job.rows - row);
-        copy_rows(a.at + row, a.column, depth, rows, copied, MOST);
-        gemm(rows, job.columns, depth, Matrix<const T>{copied, 1, MOST}, b, ldb, part, add, temp);
-    }
-}
-
 template <class T>
 void run_pointwise_job(const ChannelsFirst<T>& p, Matrix<const T> filters, idx filter_group, const PointwiseJob<T>& job, T* panel,
                        T* copied, T* temp) {
-    const idx plane = p.dest_plane, ldb = ceil_div<idx>(job.columns, LANES<T>) * LANES<T>, first_row = job.group * p.rows + job.row;
+    const idx plane = p.dest_plane, ldb = ceil_div<idx>(job.columns, LANES<T>) * LANES<T>;
+    const idx first_row = job.group * p.rows + job.row;
     const Product<T> c{p.dest + first_row * plane, plane, plane_pieces(plane, p.dest_image, job.first, job.columns)};
     const bool in_place = c.pieces.size() == 1 && ldb == job.columns && job.rows <= POINTWISE_IN_PLACE_ROWS &&
                           plane * sizeof(T) % POINTWISE_CONFLICT_BYTES != 0;
     const idx blocks = std::max<idx>(1, ceil_div(p.depth, POINTWISE_KC));
+    T* const rows = filters.row == 1 && filters.column != 1 ? copied : nullptr;
     for (idx b = 0; b < blocks; b++) {
         const idx first = p.depth * b / blocks, depth = p.depth * (b + 1) / blocks - first;
         const T* from = p.source + (job.group * p.depth + first) * plane;
@@ -71,14 +56,14 @@ void run_pointwise_job(const ChannelsFirst<T>& p, Matrix<const T> filters, idx f
         a.at += job.group * filter_group + job.row * a.row + first * a.column;
         if (in_place) {
             const T* pixels = from + job.first / plane * p.source_image + job.first % plane;
-            pointwise_rows(job, depth, a, pixels, plane, c, b > 0, copied, temp);
+            gemm(job.rows, job.columns, depth, a, pixels, plane, c, b > 0, temp, rows);
         } else {
             for (const Piece& piece : c.pieces) {
                 const idx image = (job.first + piece.first) / plane, at = (job.first + piece.first) % plane;
                 copy_rows(from + image * p.source_image + at, plane, depth, piece.length, panel + piece.first, ldb);
             }
             for (idx k = 0; ldb > job.columns && k < depth; k++) clear_run(panel + k * ldb + job.columns, ldb - job.columns);
-            pointwise_rows(job, depth, a, (const T*)panel, ldb, c, b > 0, copied, temp);
+            gemm(job.rows, job.columns, depth, a, (const T*)panel, ldb, c, b > 0, temp, rows);
         }
     }
     if (p.bias || p.activation != LINEAR)
@@ -87,16 +72,17 @@ void run_pointwise_job(const ChannelsFirst<T>& p, Matrix<const T> filters, idx f
                 finish_row(c.at + row * plane + piece.at, piece.length, p.bias ? p.bias[first_row + row] : T(0), p.activation);
 }
 
-// Blocks of columns of about equal length, in whole vectors; where they are too few for the threads, rows are shared
-// too, and only then are blocks narrowed.
+// Blocks of columns of about equal length, in whole vectors; where they are too few for the threads, rows are cut in
+// the fewest parts, since each packs the pixels again, that give every thread the same number of jobs or several. Only
+// then are blocks narrowed.
 template <class T>
 std::vector<PointwiseJob<T>> pointwise_jobs(const ChannelsFirst<T>& p, int threads) {
     constexpr idx L = LANES<T>, MOST = POINTWISE_COLUMNS<T> / L;
     const idx columns = p.images * p.dest_plane, vectors = ceil_div(columns, L), wanted = threads > 1 ? 3 * threads : 1;
     idx count = std::max<idx>(1, (vectors + MOST / 2) / MOST), parts = 1;
-    if (p.groups * count < wanted)
-        parts = std::max<idx>(1, std::min(p.rows / POINTWISE_JOB_ROWS, ceil_div(wanted, p.groups * count)));
-    if (p.groups * count * parts < wanted)
+    auto total = [&] { return p.groups * count * parts; };
+    while (total() < wanted && total() % threads && (parts + 1) * POINTWISE_JOB_ROWS <= p.rows) parts++;
+    if (total() < threads)
         count = std::min(std::max(count, ceil_div(vectors, (idx)NV)), ceil_div(wanted, p.groups * parts));
     std::vector<PointwiseJob<T>> jobs;
     for (idx group = 0; group < p.groups; group++)
@@ -115,7 +101,7 @@ void pointwise_first(const Geometry& g, const ChannelsFirst<T>& p, Matrix<const 
     const std::vector<PointwiseJob<T>> jobs = pointwise_jobs(p, threads);
     idx widest = 1;
     for (const PointwiseJob<T>& job : jobs) widest = std::max(widest, ceil_div<idx>(job.columns, LANES<T>) * LANES<T>);
-    const idx depth = std::min(POINTWISE_KC, p.depth), panel = depth * widest, copied = depth * POINTWISE_ROWS_COPIED<T>;
+    const idx depth = std::min(POINTWISE_KC, p.depth), panel = depth * widest, copied = depth * MR;
     constexpr idx temp = MR * NR<T>;
     Workspace workspace(padded_bytes<T>(panel) + padded_bytes<T>(copied) + padded_bytes<T>(temp), threads);
     parallel_for((idx)jobs.size(), threads, [&](idx job, int thread) {

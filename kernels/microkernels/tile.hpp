@@ -187,19 +187,29 @@ template <class T, bool AHEAD = false, int M = MR> EvenTile<T> even_tile_of(int 
     return even_tile_of_width<T, M, AHEAD>(v);
 }
 
-// A whole tile whose B lies in place, rows `ldb` apart, and is packed for the tiles to come.
-template <class T, int V>
+// A whole tile that packs one of its operands for the tiles to come: B, whose rows lie far apart, or A, whose rows lie
+// side by side (a_row == 1) and whose depths lie far apart.
+enum PackedSide { PACK_A, PACK_B };
+
+template <class T, int V, PackedSide SIDE>
 void even_packing_tile(idx depth, const EvenRows<T>& rows, const T* b, idx ldb, T* packed, bool add) {
-    constexpr int L = LANES<T>, AHEAD = 16;
-    const idx a_row = rows.a_row, step = rows.step, c_row = rows.c_row;
+    constexpr int L = LANES<T>, AHEAD = SIDE == PACK_A ? 32 : 16;
+    const idx a_row = SIDE == PACK_A ? 1 : rows.a_row, step = rows.step, c_row = rows.c_row;
     const T* from = rows.a;
     Vec<T> acc[MR][V] = {};
-    for (idx k = depth; k > 0; k--, from += step, b += ldb, packed += V * L) {
+    for (idx k = depth; k > 0; k--, from += step, b += ldb) {
         Vec<T> bv[V];
-        for (int j = 0; j < V; j++) {
-            __builtin_prefetch(b + AHEAD * ldb + j * L);
-            bv[j] = load(b + j * L);
-            store(packed + j * L, bv[j]);
+        for (int j = 0; j < V; j++) bv[j] = load(b + j * L);
+        if (SIDE == PACK_B) {
+            for (int j = 0; j < V; j++) {
+                __builtin_prefetch(b + AHEAD * ldb + j * L);
+                store(packed + j * L, bv[j]);
+            }
+            packed += V * L;
+        } else {
+            __builtin_prefetch(from + AHEAD * step, 0, 2);  // level 2: distances of 4 KB fall on one set of level 1
+            memcpy(packed, from, MR * sizeof(T));
+            packed += MR;
         }
         FASTCONV_UNROLL
         for (int i = 0; i < MR; i++) {
@@ -216,8 +226,10 @@ void even_packing_tile(idx depth, const EvenRows<T>& rows, const T* b, idx ldb, 
 }
 
 template <class T> using EvenPackingTile = void (*)(idx, const EvenRows<T>&, const T*, idx, T*, bool);
-template <class T> constexpr EvenPackingTile<T> even_packing_tile_of(int v) {
-    return v == 1 ? &even_packing_tile<T, 1> : v == 2 ? &even_packing_tile<T, 2> : &even_packing_tile<T, 3>;
+template <class T, PackedSide SIDE> constexpr EvenPackingTile<T> even_packing_tile_of(int v) {
+    return v == 1   ? &even_packing_tile<T, 1, SIDE>
+           : v == 2 ? &even_packing_tile<T, 2, SIDE>
+                    : &even_packing_tile<T, 3, SIDE>;
 }
 
 // Widths in vectors of the panels that cover `columns`: as even as possible, at most NV (or `most`) each.
