@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 import report
 from nets import NETS, step_task
-from race import Contestant, Race, Task, forget, installed, progress, run, values
+from race import COPY, Contestant, Race, Task, forget, installed, progress, run, values
 
 from fastconv.tools.bench import choose_kernels
 from fastconv.tools.problems import PASSES, PROBLEMS, Problem, conv, select
@@ -192,6 +193,9 @@ def pool_races(args: argparse.Namespace, workers: dict[str, Contestant], folder:
         x = np.random.default_rng(0).standard_normal(shape, np.float32).astype(args.dtype)
         task = {"kind": "pool", "ndim": 2, "window": window, "stride": stride, "padding": padding}
         task["files"] = save({"x": x}, folder)
+        # either pass reads or writes x, y and argmax once: a copy of half the bytes moves as many
+        outputs = math.prod((side + 2 * padding - window) // stride + 1 for side in shape[2:])
+        moved = x.nbytes + math.prod(shape[:2]) * outputs * (x.itemsize + np.dtype(np.int32).itemsize)
         for pass_name in ("max_pool", "max_pool_grad"):
             race = Race("pool", name, pass_name)
             entries = {
@@ -207,6 +211,8 @@ def pool_races(args: argparse.Namespace, workers: dict[str, Contestant], folder:
             race.errors |= {
                 label: 0.0 if np.array_equal(got, want) else np.inf for label, got in results.items()
             }
+            if "torch" in workers:
+                entries[COPY] = workers["torch"], {"kind": "copy", "nbytes": moved // 2}
             run(race, entries, args.rounds, args.seconds, args.clock)
             yield race
             forget(list(workers.values()))

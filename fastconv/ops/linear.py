@@ -1,9 +1,9 @@
 """The matrix products of a fully connected layer, on the convolutions' own GEMM.
 
-A matrix is one image of a single row, or a bank of 1x1 filters; nothing is copied. Channels-last, x (N, C) is an
-image of N pixels and w (K, C) are filters from K channels to C, whose input gradient maps x to y. Channels-first,
-a matrix (rows, columns) is an image of that many channels and pixels: filters (M, rows) map it to their product,
-and filters (rows, M) by their input gradient to that of their transpose.
+A matrix is one image of a single row, or a bank of 1x1 filters; nothing is copied. Channels-last, x (N, C)
+is an image of N pixels and w (K, C) are filters from K channels to C, whose input gradient maps x to y.
+Channels-first, a matrix (rows, columns) is an image of that many channels and pixels: filters (M, rows) map
+it to their product, and filters (rows, M) by their input gradient to that of their transpose.
 
 NumPy's own products run on a BLAS whose threads wait for more work, for up to 100 ms, on the cores that the
 kernels' threads need (docs/performance.md). It computes what it keeps on one thread, what has no rows, and
