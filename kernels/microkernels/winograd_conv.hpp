@@ -72,7 +72,7 @@ public:
         if (b.by_panels)
             by_panels(b.tiles);
         else
-            by_blocks(b.tiles);
+            by_blocks(b.blocks);
     }
 
 private:
@@ -85,21 +85,23 @@ private:
 
     struct Blocking {
         bool by_panels;
-        idx tiles;  // transformed at a time, by a thread or by all of them
+        idx tiles, blocks;  // tiles that all threads transform at a time; or blocks, each a thread's
     };
 
     Blocking blocking() const {
         const idx tile_bytes = TransformedTiles::of<T>(1, f.depth_taps, f.depth).elements() * sizeof(T), wanted = threads == 1 ? 1 : 3 * threads;
         const idx most = std::max<idx>(MR, WINOGRAD_V_BYTES / tile_bytes / MR * MR);
         const idx block = std::min({most, WINOGRAD_SUB_BLOCK, std::max<idx>(2 * MR, ceil_div(tiles * f.groups, wanted))});
-        const idx blocks = ceil_div(tiles, block);
+        const idx units = ceil_div<idx>(tiles, MR), blocks = ceil_div(tiles, block);
         const bool small = ready || layout.elements() * (idx)sizeof(T) <= WINOGRAD_U_BYTES;
-        if (small && f.groups * blocks >= wanted) return {false, ceil_div(ceil_div(tiles, blocks), (idx)MR) * MR};
-        return {true, std::min({tiles, threads * most, WINOGRAD_PANEL_TILES})};
+        // as many for each thread: 9 blocks, or 5 and a short one, leave one of two threads waiting
+        if (small && f.groups * blocks >= wanted) return {false, 0, std::min(units, ceil_div<idx>(blocks, threads) * threads)};
+        return {true, std::min({tiles, threads * most, WINOGRAD_PANEL_TILES}), 0};
     }
 
-    void by_blocks(idx block) {
-        const idx blocks = ceil_div(tiles, block);
+    // About equal, in multiples of MR tiles.
+    void by_blocks(idx blocks) {
+        const idx units = ceil_div<idx>(tiles, MR), block = ceil_div(units, blocks) * MR;
         const auto v = TransformedTiles::of<T>(block, f.depth_taps, f.depth);
         Workspace filters(ready ? 0 : layout.elements() * sizeof(T), 1);
         if (!ready) {
@@ -109,8 +111,8 @@ private:
         Workspace workspace(WinogradScratch<T>::bytes(TAPS, WINOGRAD_SUB_BLOCK, v.elements(), 0), threads);
         parallel_for(f.groups * blocks, threads, [&](idx job, int thread) {
             WinogradScratch<T> s(workspace.of(thread), TAPS, WINOGRAD_SUB_BLOCK, v.elements());
-            const idx group = job / blocks, first = job % blocks * block;
-            const idx count = std::min(block, tiles - first);
+            const idx group = job / blocks, n = job % blocks, first = units * n / blocks * MR;
+            const idx count = std::min(tiles, units * (n + 1) / blocks * MR) - first;
             tile_runs(p.grid, first, count, INPUT_RUN, s.runs);
             for (idx tap = 0; tap < f.depth_taps; tap++)
                 transform_tiles(p.grid, s.runs, p.source, tap, group * f.depth, f.depth, s.slab, s.tiles + tap * v.tap,
