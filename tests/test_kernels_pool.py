@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import SEEDS, Array, integers, pool_specs, reals
 
+import fastconv as fc
 from fastconv.kernels.reference import KERNEL as REFERENCE
 from fastconv.ops.spec import PoolSpec, pool_spec
 
@@ -171,3 +172,14 @@ def test_large_poolings_on_any_number_of_threads(
         np.testing.assert_array_equal(max_pool_grad(kernel, spec, dy, at, threads=threads), routed)
         np.testing.assert_array_equal(avg_pool(kernel, spec, x, threads=threads), mean)
         np.testing.assert_array_equal(avg_pool_grad(kernel, spec, dy, threads=threads), share)
+
+
+@pytest.mark.parametrize("name", [name for name in kernels_with("max_pool") if name == "cython.direct"])
+def test_results_beyond_the_caches(name: str) -> None:
+    """Channels-last results that are written past the caches; no two elements are equal: y says which won."""
+    shape = (1, 362, 364, 64)
+    x = np.random.default_rng(0).permutation(int(np.prod(shape))).astype(np.float32).reshape(shape)
+    y, argmax = fc.max_pool2d(x, 2, layout="NHWC", return_argmax=True, kernel=name)
+    np.testing.assert_array_equal(y, x.reshape(1, 181, 2, 182, 2, 64).max((2, 4)))
+    found = np.take_along_axis(x.reshape(-1, 64), argmax.reshape(-1, 64), 0)
+    np.testing.assert_array_equal(found, y.reshape(-1, 64))

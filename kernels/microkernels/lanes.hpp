@@ -51,13 +51,13 @@ template <class T, int L> inline bool has_nan(Run<T, L> v) {
     }
 }
 
-// a > b ? a : b, for which gcc 12 compares and selects.
+// a > b ? a : b, for which gcc 12 compares and selects. The masks spare a warning about its own header.
 template <class T, int L> inline Run<T, L> larger(Run<T, L> a, Run<T, L> b) {
     constexpr bool SINGLE = sizeof(T) == 4;
     if constexpr (L == 1) return a > b ? a : b;
 #if defined(__AVX512F__)
-    else if constexpr (L * sizeof(T) == 64 && SINGLE) return (Run<T, L>)_mm512_max_ps((__m512)a, (__m512)b);
-    else if constexpr (L * sizeof(T) == 64) return (Run<T, L>)_mm512_max_pd((__m512d)a, (__m512d)b);
+    else if constexpr (L * sizeof(T) == 64 && SINGLE) return (Run<T, L>)_mm512_maskz_max_ps((__mmask16)-1, (__m512)a, (__m512)b);
+    else if constexpr (L * sizeof(T) == 64) return (Run<T, L>)_mm512_maskz_max_pd((__mmask8)-1, (__m512d)a, (__m512d)b);
 #endif
 #if defined(__AVX__)
     else if constexpr (L * sizeof(T) == 32 && SINGLE) return (Run<T, L>)_mm256_max_ps((__m256)a, (__m256)b);
@@ -68,6 +68,22 @@ template <class T, int L> inline Run<T, L> larger(Run<T, L> a, Run<T, L> b) {
     else if constexpr (L * sizeof(T) == 16) return (Run<T, L>)_mm_max_pd((__m128d)a, (__m128d)b);
 #endif
     else return a > b ? a : b;
+}
+
+// Past the caches, where `to` is aligned to a whole vector; shorter runs go the usual way. End with stream_end.
+template <class V> inline void stream(V* to, V v) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(V) == 64) return _mm512_stream_si512((__m512i*)to, (__m512i)v);
+#endif
+#if defined(__AVX__)
+    if constexpr (sizeof(V) == 32) return _mm256_stream_si256((__m256i*)to, (__m256i)v);
+#endif
+    *to = v;
+}
+inline void stream_end() {
+#if defined(__SSE2__)
+    _mm_sfence();
+#endif
 }
 
 template <int V> using Constant = std::integral_constant<int, V>;

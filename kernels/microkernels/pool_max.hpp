@@ -68,7 +68,7 @@ void max_pool_first(const Windows& g, const T* x, T* y, I* argmax, idx begin, id
                                          WHERE ? argmax + row * g.out[2] : nullptr);
 }
 
-template <class T, class I, bool WHERE, int SIDE>
+template <class T, class I, bool WHERE, int SIDE, bool STREAM>
 void max_pool_last(const Windows& g, const T* x, T* y, I* argmax, idx begin, idx end) {
     RowCursor at(g, begin);
     const idx channels = g.c, dilation = g.dilation[2];
@@ -79,7 +79,7 @@ void max_pool_last(const Windows& g, const T* x, T* y, I* argmax, idx begin, idx
             const Reach w = g.reach[2][j];
             const idx to = (row * g.out[2] + j) * channels, first = rows.first + w.start + w.lo * dilation;
             const auto pixel = [&](auto side) {
-                max_pixel<T, I, WHERE, side>(rows, image, channels, w.hi - w.lo, dilation, first, y + to,
+                max_pixel<T, I, WHERE, side, STREAM>(rows, image, channels, w.hi - w.lo, dilation, first, y + to,
                                              WHERE ? argmax + to : nullptr);
             };
             if (w.hi - w.lo == SIDE && rows.heights == SIDE)
@@ -88,21 +88,31 @@ void max_pool_last(const Windows& g, const T* x, T* y, I* argmax, idx begin, idx
                 pixel(Constant<0>{});
         }
     }
+    if constexpr (STREAM) stream_end();
 }
+
+// Beyond it, results of channels-last pooling are not kept in the caches: about an L3.
+constexpr size_t POOL_STREAM_BYTES = 32 << 20;
 
 // Windows of 2x2 and 3x3, and strides of 1 and 2, have code of their own; planes beyond 2^31 elements have not.
 template <class T, class I, bool WHERE>
 void max_pool_where(const Geometry& geometry, const T* x, T* y, I* argmax, int threads) {
     const Windows g(geometry, LANES<T>);
     const double flops = 4.0 * g.planes() * g.out_pixels() * g.taps();  // a tap: comparison, selections, check
+    // lines written past the caches are not read first
+    const size_t moved = (g.pixels() * sizeof(T) + g.out_pixels() * (sizeof(T) + sizeof(I) * WHERE)) * g.planes();
+    const bool aligned = g.c % LANES<T> == 0 && ((uintptr_t)y | (uintptr_t)argmax) % VECTOR_BYTES == 0;
+    const bool past_caches = g.channels_last && aligned && moved > POOL_STREAM_BYTES;
     const bool square = g.window[0] == 1 && g.window[1] == g.window[2] && sizeof(I) == 4;
-    parallel_rows(g.rows(), threads, flops, [&](idx begin, idx end) {
-        with_constant<2>(square ? g.window[2] : 0, [&](auto side) {
-            if constexpr (PERMUTES && side && sizeof(I) == 4) {
-                const PackedWindows<T, side> packed(g);
-                if (packed.pay()) return max_pool_packed<I, WHERE>(g, packed, x, y, argmax, begin, end);
-            }
-            if (g.channels_last) return max_pool_last<T, I, WHERE, side>(g, x, y, argmax, begin, end);
+    with_constant<2>(square ? g.window[2] : 0, [&](auto side) {
+        if constexpr (PERMUTES && side && sizeof(I) == 4) {
+            const PackedWindows<T, side> packed(g);
+            if (packed.pay()) return max_pool_packed<I, WHERE>(g, packed, x, y, argmax, threads, flops);
+        }
+        parallel_rows(g.rows(), threads, flops, [&](idx begin, idx end) {
+            if constexpr (side > 0)
+                if (past_caches) return max_pool_last<T, I, WHERE, side, true>(g, x, y, argmax, begin, end);
+            if (g.channels_last) return max_pool_last<T, I, WHERE, side, false>(g, x, y, argmax, begin, end);
             with_constant<1>(side || sizeof(I) == 4 ? g.stride[2] : 0, [&](auto step) {
                 max_pool_first<T, I, WHERE, step, side>(g, x, y, argmax, begin, end);
             });

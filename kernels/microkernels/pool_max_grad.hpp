@@ -127,6 +127,66 @@ bool grad_cells_first(const Geometry& g, const Cells& cells, const T* dy, const 
     return true;
 }
 
+// Planes and pixels whose rows of outputs are short: dx as whole vectors, whose lanes look up their own output. Which one
+// that is repeats from plane to plane (or image, in channels-last).
+template <class T> struct CellPattern {
+    static constexpr int L = LANES<T>;
+    struct Block {
+        idx base;  // of L outputs, among which are those of its lanes
+        Run<int32_t, L> output, pixel;
+    };
+    std::vector<Block> blocks;  // of dx
+    idx elements, outputs;
+    bool fit;
+
+    CellPattern(const Geometry& g, const Cells& cells) {
+        const idx channels = g.channels_last ? g.c : 1;
+        elements = g.pixels() * channels, outputs = g.out_pixels() * channels;
+        fit = PERMUTES && cells.fit && (g.channels_last ? g.c : g.out[2]) < L && outputs >= L;
+        // the table should stay in L1, and takes about as long as sixteen times as many elements of dx
+        fit = fit && elements <= 64 * L && 16 * channels <= g.n * g.c;
+        if (!fit) return;
+        std::vector<int32_t> output, pixel;
+        for (idx row = 0, at = 0; row < g.size[0] * g.size[1]; row++) {
+            const idx d = row / g.size[1] / cells.size[0], h = row % g.size[1] / cells.size[1];
+            const idx first = (d * g.out[1] + h) * g.out[2];
+            for (idx j = 0; j < g.out[2]; j++)
+                for (idx x = 0; x < cells.size[2]; x++, at++)
+                    for (idx c = 0; c < channels; c++) output.push_back((first + j) * channels + c), pixel.push_back(at);
+        }
+        output.resize(ceil_div<idx>(elements, L) * L, output.back()), pixel.resize(output.size(), -1);
+        for (size_t e = 0; e < output.size() && fit; e += L) {
+            const auto range = std::minmax_element(&output[e], &output[e] + L);
+            Block block{std::min<idx>(*range.first, outputs - L), {}, {}};
+            fit = *range.second - block.base < L;
+            for (int i = 0; i < L; i++) block.output[i] = output[e + i] - block.base, block.pixel[i] = pixel[e + i];
+            blocks.push_back(block);
+        }
+    }
+
+    // False where an argmax is outside its cell.
+    template <class I> bool store(const T* dy, const I* argmax, T* dx) const {
+        typedef std::conditional_t<sizeof(T) == 4, int32_t, int64_t> Lane;
+        typedef T Full __attribute__((vector_size(L * sizeof(T))));
+        typedef Lane Index __attribute__((vector_size(L * sizeof(T))));
+        typedef I Where __attribute__((vector_size(L * sizeof(I))));
+        Run<int32_t, L> found = {};
+        idx left = elements;
+        for (const Block& block : blocks) {
+            const Index lanes = __builtin_convertvector(block.output, Index);
+            const Run<T, L> gradient = (Run<T, L>)__builtin_shuffle((Full)load(dy + block.base), lanes);
+            const Where at = __builtin_shuffle((Where) * (const Run<int32_t, L>*)(argmax + block.base), (Where)block.output);
+            const Run<int32_t, L> here = (Run<int32_t, L>)at == block.pixel;
+            found -= here;
+            store_part(dx, keep<T, int32_t, L>(here, gradient), std::min<idx>(left, L));
+            dx += L, left -= L;
+        }
+        idx count = 0;
+        for (int i = 0; i < L; i++) count += found[i];
+        return count == outputs;
+    }
+};
+
 template <class T, class I>
 void grad_plane(const Geometry& g, const Cells& cells, const T* dy, const I* argmax, T* dx) {
     // in shorter rows an element at a time is as fast
@@ -170,17 +230,24 @@ template <class I> bool within(const I* argmax, idx n, idx limit, int threads) {
 template <class T, class I> void max_pool_grad(const Geometry& g, const T* dy, const I* argmax, T* dx, int threads) {
     const idx outs = g.out_pixels(), pixels = g.pixels();
     const Cells cells(g);
+    const CellPattern<T> pattern(g, cells);
     const ChannelBlocks blocks(g, threads);
     const idx jobs = g.n * blocks.count;
     threads = useful_threads(threads, jobs, 4.0 * g.n * g.c * (outs + pixels));
     parallel_for(jobs, threads, [&](idx job, int) {
         const idx image = job / blocks.count * g.c, first = job % blocks.count * blocks.channels;
         const idx count = std::min(blocks.channels, g.c - first);
+        const auto short_cells = [&](idx at) {
+            if constexpr (PERMUTES && sizeof(I) == 4)
+                return pattern.fit && pattern.store(dy + at * outs, argmax + at * outs, dx + at * pixels);
+            return false;
+        };
+        if (g.channels_last && count == g.c && short_cells(image)) return;
         if (g.channels_last)
             return grad_channels(g, cells, dy + image * outs + first, argmax + image * outs + first,
                                  dx + image * pixels + first, count);
         for (idx plane = image + first; plane < image + first + count; plane++)
-            grad_plane(g, cells, dy + plane * outs, argmax + plane * outs, dx + plane * pixels);
+            if (!short_cells(plane)) grad_plane(g, cells, dy + plane * outs, argmax + plane * outs, dx + plane * pixels);
     });
 }
 

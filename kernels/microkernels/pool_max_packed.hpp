@@ -87,11 +87,10 @@ template <class T, int SIDE> struct PackedWindows {
 };
 
 template <class I, bool WHERE, class T, int SIDE>
-void max_pool_packed(const Windows& g, const PackedWindows<T, SIDE> packed, const T* x, T* y, I* argmax, idx begin, idx end) {
+void max_packed_rows(const Windows& g, const PackedWindows<T, SIDE> packed, const WindowRows* rows_of, const T* x, T* y,
+                     I* argmax, idx begin, idx end) {
     const idx channels = packed.channels, lo = g.inner_lo, count = g.inner_hi - lo, columns = g.out[2], width = columns * channels;
     const idx image = g.pixels() * channels, per_plane = g.out[0] * g.out[1], left = lo * packed.stride - g.before[2];
-    std::vector<WindowRows> rows_of;  // of each row of outputs: working them out takes as long as a short row's maxima
-    for (idx h = 0; h < per_plane; h++) rows_of.push_back(g.rows_of(h / g.out[1], h % g.out[1]));
     const T* plane = x + begin / per_plane * image;
     for (idx row = begin, h = begin % per_plane; row < end;) {
         const idx n = std::min({packed.rows, per_plane - h, end - row});
@@ -118,6 +117,16 @@ void max_pool_packed(const Windows& g, const PackedWindows<T, SIDE> packed, cons
         row += n, h += n;
         if (h == per_plane) h = 0, plane += image;
     }
+}
+
+template <class I, bool WHERE, class T, int SIDE>
+void max_pool_packed(const Windows& g, const PackedWindows<T, SIDE>& packed, const T* x, T* y, I* argmax, int threads,
+                     double flops) {
+    std::vector<WindowRows> rows_of;  // of each row of outputs: working them out takes as long as a short row's maxima
+    for (idx h = 0; h < g.out[0] * g.out[1]; h++) rows_of.push_back(g.rows_of(h / g.out[1], h % g.out[1]));
+    parallel_rows(g.rows(), threads, flops, [&](idx begin, idx end) {
+        max_packed_rows<I, WHERE>(g, packed, rows_of.data(), x, y, argmax, begin, end);
+    });
 }
 
 }  // namespace fastconv

@@ -65,23 +65,28 @@ template <class T, class I, int L, bool WHERE, class Tap>
     if constexpr (WHERE) *(Run<I, L>*)argmax = best.at + first;
 }
 
-template <class T, class I, int L, bool WHERE, int SIDE, class Tap>
+template <class T, class I, int L, bool WHERE, int SIDE, bool STREAM = false, class Tap>
 inline void store_max(const WindowRows& rows, idx count, idx dilation, Tap tap, Run<I, L> first, T* y, I* argmax) {
     const auto best = max_windows<T, I, L, WHERE, false, SIDE>(rows, count, dilation, tap);
     if (__builtin_expect(has_nan<T, L>(best.sum), 0))
         return store_max_nan<T, I, L, WHERE>(rows, count, dilation, tap, first, y, argmax);
+    if constexpr (STREAM) {
+        stream((Run<T, L>*)y, best.value);
+        if constexpr (WHERE) stream((Run<I, L>*)argmax, Run<I, L>(best.at + first));
+        return;
+    }
     *(Run<T, L>*)y = best.value;
     if constexpr (WHERE) *(Run<I, L>*)argmax = best.at + first;
 }
 
 // The channels of one output pixel, of `count` taps a row, the first at pixel `first`.
-template <class T, class I, bool WHERE, int SIDE>
+template <class T, class I, bool WHERE, int SIDE, bool STREAM = false>
 inline void max_pixel(const WindowRows& rows, const T* x, idx channels, idx count, idx dilation, idx first, T* y,
                       I* argmax) {
     x += first * channels;
     cover<T>(0, channels, [=](auto lanes, idx c) {
         typedef Run<T, lanes> V;
-        store_max<T, I, lanes, WHERE, SIDE>(
+        store_max<T, I, lanes, WHERE, SIDE, STREAM>(
             rows, count, dilation, [=](idx i) { return *(const V*)(x + i * channels + c); },
             (I)first - Run<I, lanes>{}, y + c, argmax + c);
     });
