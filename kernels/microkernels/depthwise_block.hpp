@@ -189,7 +189,7 @@ template <class T> void depthwise_block(const DepthwiseLast<T>& p, const LastLin
     // `columns` outputs from position k on, of the taps from s on
     const auto tile_at = [&](BlockTileOf<T> code, idx k, idx columns, idx s) {
         tile.from = (const char*)(from + k * next + s * W.gap * pixel), tile.to = (char*)(to + k * to_next);
-        tile.weights = view.weights.data() + s;
+        tile.weights = p.weights(view) + s;
         code(tile, p.vectors);
         for (idx j = 0; p.activation != LINEAR && j < line.rows; j++)
             for (idx o = k; o < k + columns; o++) finish_row(to + j * to_down + o * to_next, p.channels, T(0), p.activation);

@@ -1,5 +1,6 @@
 // The depthwise kernel: in place where the layout allows it, through slabs elsewhere.
 #pragma once
+#include "depthwise_first.hpp"
 #include "depthwise_grad.hpp"
 #include "depthwise_last_grad.hpp"
 
@@ -7,27 +8,28 @@ namespace fastconv {
 
 template <class T>
 void run_depthwise(const Geometry& g, const std::vector<View>& views, const Depthwise<T>& p, int threads) {
+    if (transposed_depthwise<T>(g)) return depthwise_conv_first(g, views, p, threads);
     if (!in_place_depthwise<T>(g)) return depthwise_conv(g, views, p, threads);
     const Image<const T>& from = p.source;
     const Image<T>& to = p.dest;
-    const DepthwiseLast<T> last{g.c, ChannelVectors<T>(g.c, from.at), {from.depth, from.height, from.width}, {to.depth, to.height, to.width}, from.at, to.at,
-                                p.bias, p.activation, nullptr, false};
+    const DepthwiseLast<T> last{g.c, ChannelVectors<T>(g.c, from.at), {from.depth, from.height, from.width},
+                                {to.depth, to.height, to.width}, from.at, to.at, p.bias, p.activation, nullptr, false};
     depthwise_conv_last(g, views, p.filters.at, last, threads);
 }
 
 template <class T>
 void depthwise_forward(const Geometry& g, const T* x, const T* w, const T* bias, Activation activation, T* y, int threads) {
     const Groups groups{g.c_group(), g.k_group()};
+    const Filters<T> filters = forward_filters(g, const_cast<T*>(w));
     run_depthwise<T>(g, {forward_view(g)},
-                     {plane_of(g, false, x), plane_of(g, true, y), forward_filters(g, const_cast<T*>(w)), groups, g.window, bias, activation},
-                     threads);
+                     {plane_of(g, false, x), plane_of(g, true, y), filters, groups, g.window, bias, activation}, threads);
 }
 
 template <class T> void depthwise_input_grad(const Geometry& g, const T* dy, const T* w, T* dx, int threads) {
     const Groups groups{g.k_group(), g.c_group()};
+    const Filters<T> filters = input_grad_filters(g, const_cast<T*>(w));
     run_depthwise<T>(g, input_grad_views(g),
-                     {plane_of(g, true, dy), plane_of(g, false, dx), input_grad_filters(g, const_cast<T*>(w)), groups, g.window, nullptr, LINEAR},
-                     threads);
+                     {plane_of(g, true, dy), plane_of(g, false, dx), filters, groups, g.window, nullptr, LINEAR}, threads);
 }
 
 template <class T>

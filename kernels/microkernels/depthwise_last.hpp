@@ -129,7 +129,8 @@ template <class T> LastTileOf<T> last_tile_of(idx rows, int width, idx taps, con
 // All channels of neighbouring tiles. Several runs take turns on a few vectors, whose sums then stay in the level 1 cache.
 constexpr idx RUN_VECTORS = 4;
 template <class T>
-void add_runs(LastTile<T>& tile, const LastView<T>& view, const T* const* pixels, idx pitch, idx rows, int width) {
+void add_runs(LastTile<T>& tile, const LastView<T>& view, const WeightVector<T>* weights, const T* const* pixels, idx pitch,
+              idx rows, int width) {
     const idx vectors = tile.vectors.count, block = view.runs.size() > 1 ? RUN_VECTORS : vectors;
     for (idx v = 0; v < vectors; v = tile.last) {
         tile.first = v, tile.last = v + 1;
@@ -137,7 +138,7 @@ void add_runs(LastTile<T>& tile, const LastView<T>& view, const T* const* pixels
         for (const RowRun& run : view.runs) {
             tile.pixels = {pixels + run.first, view.single ? run.count : pitch};
             tile.shape = view.shape(run);
-            tile.weights = view.weights.data() + run.first;
+            tile.weights = weights + run.first;
             tile.add = run.first > 0;
             last_tile_of<T>(rows, width, run.count, tile.shape)(tile);
         }
@@ -162,11 +163,16 @@ template <class T> void depthwise_line(const DepthwiseLast<T>& p, const LastLine
         tile.to = to + first, tile.tiles = (w - first) / width;
         tile.pixel_step = apart ? width * view.W.step * view.W.gap : 0;
         tile.output_step = apart && view.W.dest_step() > 1 ? width * view.W.dest_step() : 0;
-        add_runs(tile, view, pixels + first * view.W.step, count, rows, width);
+        add_runs(tile, view, p.weights(view), pixels + first * view.W.step, count, rows, width);
     }
     if (p.activation != LINEAR)
         for (idx j = 0; j < rows; j++)
             for (idx w = 0; w < line.columns; w++) finish_row(to[j * end + w], p.channels, T(0), p.activation);
+}
+
+template <class T>
+void depthwise_lines(const DepthwiseLast<T>& p, const LastLine<T>& line, const T** table, T** to, T* spare) {
+    line.view->in_blocks ? depthwise_block(p, line) : depthwise_line(p, line, table, to, spare);
 }
 
 // Lines of all views and phases interleaved, so that the source rows they share are still in the cache.
@@ -205,13 +211,15 @@ template <class T> struct LastPlan {
     idx pixels = 0, outputs = TILE_H * (LINE_COLUMNS + LINE_W), channels;
     int threads;
 
-    LastPlan(const Geometry& g, const std::vector<View>& of, const T* w, const ChannelVectors<T>& vectors, int most_threads)
-        : channels(g.c) {
+    // `channels`: of a pixel in memory
+    LastPlan(const Geometry& g, const std::vector<View>& of, const T* w, const ChannelVectors<T>& vectors, idx channels,
+             int most_threads)
+        : channels(channels) {
         for (const View& v : of)
             if (v.positions() > 0) {
                 views.emplace_back(v, w, g, vectors);
                 LastView<T>& last = views.back();
-                last.in_blocks = in_blocks(last, g.c), last.most_rows = last.in_blocks ? BLOCK_H : TILE_H;
+                last.in_blocks = in_blocks(last, channels), last.most_rows = last.in_blocks ? BLOCK_H : TILE_H;
                 pixels = std::max(pixels, last.D.taps * last.H.reach(TILE_H) * last.W.reach(LINE_COLUMNS + LINE_W));
             }
         lines = last_lines(g, views);
@@ -227,15 +235,13 @@ void depthwise_conv_last(const Geometry& g, const std::vector<View>& views, cons
     const std::vector<T> zeros(g.c, T(0));
     p.zeros = zeros.data();
     p.beyond_cache = g.n * g.c * (g.pixels() + g.out_pixels()) * (idx)sizeof(T) > PREFETCHED_BYTES;
-    const LastPlan<T> plan(g, views, w, p.vectors, threads);
+    const LastPlan<T> plan(g, views, w, p.vectors, g.c, threads);
     Workspace workspace(plan.bytes(), plan.threads);
     parallel_for((idx)plan.lines.size(), plan.threads, [&](idx at, int thread) {
-        const LastLine<T>& line = plan.lines[at];
-        if (line.view->in_blocks) return depthwise_block(p, line);
         Arena arena(workspace.of(thread));
         const T** table = arena.take<const T*>(plan.pixels);
         T** to = arena.take<T*>(plan.outputs);
-        depthwise_line(p, line, table, to, arena.take<T>(g.c));
+        depthwise_lines(p, plan.lines[at], table, to, arena.take<T>(g.c));
     });
 }
 

@@ -23,18 +23,6 @@ template <class T> struct ChannelVectors {
     }
 };
 
-template <class T> struct DepthwiseLast {
-    idx channels;
-    ChannelVectors<T> vectors;
-    idx source_size[3], dest_size[3];
-    const T* source;
-    T* dest;
-    const T* bias;
-    Activation activation;
-    const T* zeros;  // a pixel
-    bool beyond_cache;
-};
-
 // A vector of weights, aligned.
 template <class T> struct alignas(VECTOR_BYTES) WeightVector {
     T lane[LANES<T>];
@@ -69,6 +57,20 @@ template <class T> struct LastView {
         if (single) return {run.repeats, 1, run.count, H.step, W.step};
         return {D.taps, H.taps, W.taps, H.step, W.step};
     }
+};
+
+template <class T> struct DepthwiseLast {
+    idx channels;
+    ChannelVectors<T> vectors;
+    idx source_size[3], dest_size[3];
+    const T* source;
+    T* dest;
+    const T* bias;
+    Activation activation;
+    const T* zeros;  // a pixel
+    bool beyond_cache;
+    idx first = 0;  // of the view's vectors of weights
+    const WeightVector<T>* weights(const LastView<T>& view) const { return view.weights.data() + first * view.taps(); }
 };
 
 // Some rows and columns of one row phase and column phase: what one call of a kernel computes.
