@@ -37,13 +37,8 @@ ChannelsFirst<T> channels_first_problem(const Geometry& g, bool input_grad, cons
     return p;
 }
 
-// A 1x1 window at stride 1 without padding.
-inline bool pointwise(const std::vector<View>& views) {
-    if (views.size() != 1) return false;
-    for (const Axis& x : views[0].axis)
-        if (x.taps() != 1 || x.offset[0] || x.step != 1 || x.stride != 1 || x.size != x.out) return false;
-    return true;
-}
+// Where each position of the destination reads one pixel.
+inline bool pointwise(const std::vector<View>& views) { return views.size() == 1 && one_tap_inside(views[0]); }
 
 // Packing a panel pays when many rows share it; a volume's shifts need none, but compute between the rows too.
 constexpr idx SHIFTED_ROWS = 64;
@@ -85,7 +80,7 @@ template <class T>
 void run_channels_first(const Geometry& g, const std::vector<View>& views, const Filters<T>& filters,
                         const ChannelsFirst<T>& p, int threads) {
     if (pointwise(views))
-        pointwise_first(g, p, Matrix<const T>{filters.at, filters.column_stride, filters.depth_stride}, filters.group_stride,
+        pointwise_first(g, views[0], p, Matrix<const T>{filters.at, filters.column_stride, filters.depth_stride}, filters.group_stride,
                         threads);
     else
         gather_boxes(g, views, filters, p, threads);
@@ -94,7 +89,7 @@ void run_channels_first(const Geometry& g, const std::vector<View>& views, const
 template <class T>
 void run_channels_last(const Geometry& g, const std::vector<View>& views, const Filters<T>& filters, const ChannelsLast<T>& p,
                        int threads) {
-    if (views.size() == 1 && one_tap_inside(views[0]))
+    if (pointwise(views))
         PointwiseLast<T>(p, views[0], PackedFilters<T>(g, views[0], filters, p.groups, p.depth, p.columns))
             .run(flops_of(g), threads);
     else

@@ -1,14 +1,17 @@
-// 1x1 convolutions at stride 1 on channels-first arrays: a plain product, nothing to gather.
+// 1x1 windows without padding on channels-first arrays: a plain product, nothing to gather.
 //
 //   (rows, depth) @ (depth, pixels) -> (rows, pixels)
 //
 // Filters are read in place in either direction. A job is a block of pixels, of one or several images; where enough
-// rows share them it packs their depths side by side, or else reads the planes where they lie.
+// rows share them, or a stride passes over pixels, it packs their depths side by side, or else reads the planes where
+// they lie.
 #pragma once
 #include "channels_first.hpp"
+#include "copy_strided.hpp"
 #include "epilogue.hpp"
 #include "gemm.hpp"
 #include "parallel.hpp"
+#include "view.hpp"
 #include "workspace.hpp"
 
 namespace fastconv {
@@ -32,6 +35,42 @@ inline std::vector<Piece> plane_pieces(idx plane, idx dest_image, idx first, idx
     return pieces;
 }
 
+// Where the pixels of a job lie in the source: runs of a row, `step` apart.
+struct PixelRow {
+    idx to, at, count;  // column of the job, elements from the group's first plane
+};
+
+// Columns [first, first + count) of all images' positions, a plane's rows as one where they follow each other.
+inline std::vector<PixelRow> pixel_rows(const View& v, idx source_image, idx first, idx count) {
+    const Axis *d = &v.axis[0], *h = &v.axis[1], *w = &v.axis[2];
+    const idx line = same_pixels(v) ? v.positions() : w->out;
+    std::vector<PixelRow> rows;
+    for (idx q = 0; q < count;) {
+        const idx position = first + q, length = std::min(line - position % line, count - q);
+        const idx at = position % v.positions(), i = at / w->out;
+        const idx plane_row = (i / h->out * d->step + d->offset[0]) * h->size + i % h->out * h->step + h->offset[0];
+        rows.push_back({q, position / v.positions() * source_image + plane_row * w->size + at % w->out * w->step + w->offset[0],
+                        length});
+        q += length;
+    }
+    return rows;
+}
+
+// Depths of a job's pixels side by side: panel[k * ld + column].
+template <class T>
+void pack_pixel_rows(const T* from, idx plane, idx depth, const std::vector<PixelRow>& rows, idx step, T* panel, idx ld) {
+    if (step == 1) {
+        for (const PixelRow& row : rows) copy_rows(from + row.at, plane, depth, row.count, panel + row.to, ld);
+        return;
+    }
+    constexpr idx AHEAD = 2, LINE = 64 / sizeof(T);
+    for (idx k = 0; k < depth; k++, from += plane, panel += ld)
+        for (const PixelRow& row : rows) {
+            for (idx i = 0; i < row.count * step; i += LINE) __builtin_prefetch(from + AHEAD * plane + row.at + i);
+            copy_strided(panel + row.to, from + row.at, row.count, step);
+        }
+}
+
 // Below this many rows a job, packing the pixels would take more than a tenth of its products.
 constexpr idx POINTWISE_JOB_ROWS = 8 * MR;
 // Columns [first, first + columns) of rows [row, row + rows) of a group.
@@ -40,28 +79,25 @@ template <class T> struct PointwiseJob {
 };
 
 template <class T>
-void run_pointwise_job(const ChannelsFirst<T>& p, Matrix<const T> filters, idx filter_group, const PointwiseJob<T>& job, T* panel,
-                       T* copied, T* temp) {
+void run_pointwise_job(const ChannelsFirst<T>& p, const View& v, Matrix<const T> filters, idx filter_group,
+                       const PointwiseJob<T>& job, T* panel, T* copied, T* temp) {
     const idx plane = p.dest_plane, ldb = ceil_div<idx>(job.columns, LANES<T>) * LANES<T>;
     const idx first_row = job.group * p.rows + job.row;
     const Product<T> c{p.dest + first_row * plane, plane, plane_pieces(plane, p.dest_image, job.first, job.columns)};
-    const bool in_place = c.pieces.size() == 1 && ldb == job.columns && job.rows <= POINTWISE_IN_PLACE_ROWS &&
+    const std::vector<PixelRow> pixels = pixel_rows(v, p.source_image, job.first, job.columns);
+    const bool in_place = same_pixels(v) && c.pieces.size() == 1 && ldb == job.columns && job.rows <= POINTWISE_IN_PLACE_ROWS &&
                           plane * sizeof(T) % POINTWISE_CONFLICT_BYTES != 0;
     const idx blocks = std::max<idx>(1, ceil_div(p.depth, POINTWISE_KC));
     T* const rows = filters.row == 1 && filters.column != 1 ? copied : nullptr;
     for (idx b = 0; b < blocks; b++) {
         const idx first = p.depth * b / blocks, depth = p.depth * (b + 1) / blocks - first;
-        const T* from = p.source + (job.group * p.depth + first) * plane;
+        const T* from = p.source + (job.group * p.depth + first) * p.source_plane;
         Matrix<const T> a = filters;
         a.at += job.group * filter_group + job.row * a.row + first * a.column;
         if (in_place) {
-            const T* pixels = from + job.first / plane * p.source_image + job.first % plane;
-            gemm(job.rows, job.columns, depth, a, pixels, plane, c, b > 0, temp, rows);
+            gemm(job.rows, job.columns, depth, a, from + pixels[0].at, plane, c, b > 0, temp, rows);
         } else {
-            for (const Piece& piece : c.pieces) {
-                const idx image = (job.first + piece.first) / plane, at = (job.first + piece.first) % plane;
-                copy_rows(from + image * p.source_image + at, plane, depth, piece.length, panel + piece.first, ldb);
-            }
+            pack_pixel_rows(from, p.source_plane, depth, pixels, v.axis[2].step, panel, ldb);
             for (idx k = 0; ldb > job.columns && k < depth; k++) clear_run(panel + k * ldb + job.columns, ldb - job.columns);
             gemm(job.rows, job.columns, depth, a, (const T*)panel, ldb, c, b > 0, temp, rows);
         }
@@ -96,7 +132,8 @@ std::vector<PointwiseJob<T>> pointwise_jobs(const ChannelsFirst<T>& p, int threa
 }
 
 template <class T>
-void pointwise_first(const Geometry& g, const ChannelsFirst<T>& p, Matrix<const T> filters, idx filter_group, int threads) {
+void pointwise_first(const Geometry& g, const View& v, const ChannelsFirst<T>& p, Matrix<const T> filters, idx filter_group,
+                     int threads) {
     threads = useful_threads(threads, p.groups * p.rows * ceil_div<idx>(p.images * p.dest_plane, NR<T>), flops_of(g));
     const std::vector<PointwiseJob<T>> jobs = pointwise_jobs(p, threads);
     idx widest = 1;
@@ -108,7 +145,7 @@ void pointwise_first(const Geometry& g, const ChannelsFirst<T>& p, Matrix<const 
         Arena arena(workspace.of(thread));
         T* packed = arena.take<T>(panel);
         T* rows = arena.take<T>(copied);
-        run_pointwise_job(p, filters, filter_group, jobs[job], packed, rows, arena.take<T>(temp));
+        run_pointwise_job(p, v, filters, filter_group, jobs[job], packed, rows, arena.take<T>(temp));
     });
 }
 

@@ -56,13 +56,6 @@ template <class T> struct PixelLines {
     }
 };
 
-// One tap, which every position finds inside the source.
-inline bool one_tap_inside(const View& v) {
-    for (const Axis& x : v.axis)
-        if (x.taps() != 1 || x.out < 1 || x.offset[0] < 0 || (x.out - 1) * x.step + x.offset[0] >= x.size) return false;
-    return true;
-}
-
 struct ColumnPanel {
     idx first;  // column of the group
     int width, lanes;

@@ -36,6 +36,20 @@ struct View {
     idx taps() const { return axis[0].taps() * axis[1].taps() * axis[2].taps(); }
 };
 
+// One tap, which every position finds inside the source.
+inline bool one_tap_inside(const View& v) {
+    for (const Axis& x : v.axis)
+        if (x.taps() != 1 || x.out < 1 || x.offset[0] < 0 || (x.out - 1) * x.step + x.offset[0] >= x.size) return false;
+    return true;
+}
+
+// Source and destination pixel by pixel the same.
+inline bool same_pixels(const View& v) {
+    for (const Axis& x : v.axis)
+        if (x.offset[0] || x.step != 1 || x.stride != 1 || x.size != x.out) return false;
+    return true;
+}
+
 inline View forward_view(const Geometry& g) {
     View v;
     for (int a = 0; a < 3; a++) {
