@@ -86,6 +86,9 @@ struct LineRows {
     int width, lines;
 };
 
+// With 16 registers the general tile's 4 x 3 sums fill them as well as 6 x 2.
+constexpr bool lines_pay(idx vectors) { return VECTOR_BYTES == 64 || vectors <= LINE_VECTORS; }
+
 // Rows at `offsets` cut into tiles of v vectors: as many lines as their offsets have runs, all of `pitch` rows; none
 // where that gives no more rows than the general tile has.
 inline std::vector<LineRows> cut_lines(const std::vector<idx>& offsets, int v, idx* pitch) {

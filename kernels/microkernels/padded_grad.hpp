@@ -128,7 +128,7 @@ void padded_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* db
     const std::vector<idx> offsets = band.offsets();
     PaddedGrad<T> p{&band, x, dy, &offsets, {}, 0};
     const Panels<T> narrow(g.k_group(), LINE_VECTORS);
-    p.lines = cut_lines(offsets, narrow.width(narrow.count - 1), &p.line);
+    if (lines_pay(narrow.vectors)) p.lines = cut_lines(offsets, narrow.width(narrow.count - 1), &p.line);
     const idx ld = ceil_div<idx>(g.k_group(), L) * L, rows = (idx)offsets.size(), size = g.groups * rows * ld;
     const idx jobs = BandJob::count(g, band), panel = g.channels_last && g.k_group() % L == 0 ? 0 : band.pixels() * ld;
     threads = useful_threads(threads, jobs, 2.0 * g.n * g.k * rows * g.out_pixels());

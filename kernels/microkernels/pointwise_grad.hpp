@@ -41,9 +41,11 @@ template <class T> struct PointwiseGrad {
     const View& view;
     PixelMatrix<T> rows, columns;
     bool dy_is_rows;
-    bool in_place() const {  // columns, where one step leads from each pixel to the next
+    // Whether columns are, where one step leads from each pixel to the next and parts of vectors load at once.
+    bool in_place() const {
         const Axis* a = view.axis;
-        return columns.channel == 1 && columns.step[1] == a[2].out * columns.step[2] && columns.step[0] == a[1].out * columns.step[1] &&
+        return columns.channel == 1 && (VECTOR_BYTES == 64 || columns.channels % LANES<T> == 0) &&
+               columns.step[1] == a[2].out * columns.step[2] && columns.step[0] == a[1].out * columns.step[1] &&
                columns.image == a[0].out * columns.step[0];
     }
     bool packs(idx rows, idx columns) const {

@@ -144,12 +144,13 @@ void even_tile(const Segment* segments, idx count, const EvenRows<T>& rows, cons
     Vec<T> acc[M][V] = {};
     const T* ahead = rows.ahead;
     T* packed = rows.packed;
+    const bool part = packed && lanes < L;  // in B too
     for (idx s = 0; s < count; s++) {
         const T* from = rows.a + segments[s].a;
         const T* panel = b + segments[s].b * ldb;
         for (idx k = segments[s].length; k > 0; k--, from += step, panel += ldb) {
             Vec<T> bv[V];
-            for (int j = 0; j < V; j++) bv[j] = AHEAD && j == V - 1 && lanes < L ? load_part(panel + j * L, lanes) : load(panel + j * L);
+            for (int j = 0; j < V; j++) bv[j] = AHEAD && j == V - 1 && part ? load_part(panel + j * L, lanes) : load(panel + j * L);
             if constexpr (AHEAD) {
                 __builtin_prefetch(ahead, 0, 2), ahead += rows.ahead_step;
                 if (packed)
