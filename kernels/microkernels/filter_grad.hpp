@@ -248,6 +248,25 @@ template <class T> void filter_grad_by_outputs(const FilterGrad<T>& p, const Pan
     });
 }
 
+// (taps, C/groups, K) -> (K, C/groups, taps), a vector of filters at a time: each is then written from front to end.
+template <class T> void by_tap_to_first(const Geometry& g, const T* by_tap, T* dw, int threads) {
+    constexpr idx CHANNELS = 64, AHEAD = 8;
+    const idx channels = g.c_group(), taps = g.taps(), blocks = ceil_div(channels, CHANNELS);
+    parallel_for(ceil_div<idx>(g.k, LANES<T>) * blocks, threads, [&](idx job, int) {
+        const idx k = job / blocks * LANES<T>, filters = std::min<idx>(LANES<T>, g.k - k), first = job % blocks * CHANNELS;
+        if (taps == 1)
+            return transpose(by_tap + first * g.k + k, g.k, std::min(CHANNELS, channels - first), filters,
+                             dw + k * channels + first, channels);
+        for (idx c = first; c < std::min(channels, first + CHANNELS); c++) {
+            const T* from = by_tap + c * g.k + k;
+            T* to = dw + (k * channels + c) * taps;
+            for (idx t = 0; t < taps; t++) __builtin_prefetch(from + t * channels * g.k + AHEAD * g.k);
+            for (idx i = 0; i < filters; i++) __builtin_prefetch(to + (i * channels + AHEAD) * taps, 1);
+            transpose(from, channels * g.k, taps, filters, to, channels * taps);
+        }
+    });
+}
+
 template <class T>
 void gemm_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* db, int threads) {
     const View view = forward_view(g);
@@ -265,15 +284,7 @@ void gemm_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* db, 
         filter_grad_by_pixels(p, panels, threads);
     else
         filter_grad_by_outputs(p, panels, threads);
-    if (!last && g.taps() == 1)  // (C/groups, K) -> (K, C/groups)
-        parallel_for(ceil_div<idx>(g.k, LANES<T>), threads, [&](idx part, int) {
-            const idx k = part * LANES<T>;
-            transpose(by_tap + k, g.k, g.c_group(), std::min<idx>(LANES<T>, g.k - k), dw + k * g.c_group(), g.c_group());
-        });
-    else if (!last)  // (taps x C/groups, K) -> (K, C/groups, taps)
-        parallel_for(g.c_group(), threads, [&](idx c, int) {
-            transpose(by_tap + c * g.k, g.c_group() * g.k, g.taps(), g.k, dw + c * g.taps(), g.c_group() * g.taps());
-        });
+    if (!last) by_tap_to_first(g, by_tap, dw, threads);
 }
 
 }  // namespace fastconv
