@@ -168,6 +168,7 @@ LARGE = {
     "1x1": dict(c=530, k=70, size=(23, 29), window=(1, 1), n=2, padding=0),
     "1x1 of many": dict(c=70, k=530, size=(23, 29), window=(1, 1), n=2, padding=0),
     "1x1/2": dict(c=100, k=40, size=(61, 47), window=(1, 1), n=3, padding=0, stride=2),
+    "1x1 in groups": dict(c=102, k=42, size=(38, 35), window=(1, 1), n=2, padding=0, groups=3),
     "5x5d2": dict(c=17, k=33, size=(37, 41), window=(5, 5), n=2, dilation=2),
     "7x7/2 of 3": dict(c=3, k=64, size=(65, 63), window=(7, 7), n=2, stride=2),
     "depthwise": dict(c=130, k=130, size=(41, 39), window=(3, 3), n=2, groups=130),

@@ -256,7 +256,7 @@ void pointwise_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T*
         if (cut.pixels) {
             job.first = pixels * part / cut.parts, job.last = pixels * (part + 1) / cut.parts;
             job.to += part * part_size;
-            if (db) job.db = job.to + size, std::fill_n(job.db, g.k, T(0));
+            if (db) job.db = job.to + size, std::fill_n(job.db + job.group * g.k_group(), g.k_group(), T(0));
         } else {
             const idx units = ceil_div(channels, unit), first = units * part / cut.parts * unit;
             const idx count = std::min(channels, units * (part + 1) / cut.parts * unit) - first;
