@@ -33,7 +33,8 @@ struct SlabView {
     std::vector<idx> offset;  // of each tap of a row and depth
     idx low;                  // least column offset
 
-    explicit SlabView(const View& v) : view(&v), D(&v.axis[0]), H(v.axis[1]), low(v.axis[2].taps() ? v.axis[2].offset[0] : 0) {}
+    explicit SlabView(const View& v)
+        : view(&v), D(&v.axis[0]), H(v.axis[1]), low(v.axis[2].taps() ? v.axis[2].offset[0] : 0) {}
     const Axis& W() const { return view->axis[2]; }
     idx columns(idx positions) const { return (positions - 1) * W().step + (W().taps() ? W().offset.back() - low : 0) + 1; }
     idx reach(idx rows) const { return H.taps ? (rows - 1) * H.axis->step + (H.taps - 1) * H.gap + 1 : 1; }
@@ -148,8 +149,10 @@ template <class T> void load_weights(const Depthwise<T>& p, const View& v, idx t
     for (idx r : v.axis[1].tap)
         for (idx s : v.axis[2].tap)
             for (idx d = 0; d < p.groups.depth; d++)
-                for (idx l = 0; l < LANES<T>; l++)
-                    *weights++ = l < lanes ? *group_weight(p.filters, p.groups, (td * p.window[1] + r) * p.window[2] + s, d, channel + l) : T(0);
+                for (idx l = 0; l < LANES<T>; l++) {
+                    const idx tap = (td * p.window[1] + r) * p.window[2] + s;
+                    *weights++ = l < lanes ? *group_weight(p.filters, p.groups, tap, d, channel + l) : T(0);
+                }
 }
 
 // One view's outputs of a job from a slab; `out` is [row][dest pixel][lane].
@@ -202,8 +205,9 @@ template <class T> void run_depthwise_job(const Depthwise<T>& p, const Depthwise
         for (idx i = 0; i < job.rows * out_row; i += L) store(space.out + i, bias);
     if (p.activation != LINEAR) finish_row(space.out, job.rows * out_row, T(0), p.activation);
     const idx plane = job.image * p.dest.depth + D.first + job.d * D.stride;
-    store_slab(p.dest, {plane, H.first + job.row * H.stride, job.w * stride_w, H.stride, 1, job.rows, out_columns, job.channel,
-                        lanes}, space.out);
+    const Window written{plane, H.first + job.row * H.stride, job.w * stride_w, H.stride, 1,
+                         job.rows, out_columns, job.channel, lanes};
+    store_slab(p.dest, written, space.out);
 }
 
 // Rows of a band whose slab is about DEPTHWISE_SLAB_BYTES, but enough that the rows neighbouring bands share
@@ -226,7 +230,8 @@ template <class T> struct SlabPlan {
         constexpr int L = LANES<T>;
         for (const RowPhase& phase : phases) {
             const Axis& H = phase.height();
-            const idx positions = phase.positions(), part = std::min(positions, SLAB_POSITIONS), columns = phase.columns(part);
+            const idx positions = phase.positions(), part = std::min(positions, SLAB_POSITIONS);
+            const idx columns = phase.columns(part);
             const idx rows = band_rows(H.out, H.step, phase.views[0].reach(1), columns * groups.depth * L * sizeof(T));
             const idx pixels = phase.views[0].reach(rows) * columns;
             slab = std::max(slab, pixels * groups.depth * L);
@@ -237,17 +242,21 @@ template <class T> struct SlabPlan {
                     for (idx d = 0; d < phase.depth().out; d++)
                         for (idx h = 0; h < H.out; h += rows)
                             for (idx w = 0; w < positions; w += part)
-                                jobs.push_back({&phase, image, c, d, h, std::min(rows, H.out - h), w, std::min(part, positions - w)});
+                                jobs.push_back({&phase, image, c, d, h, std::min(rows, H.out - h), w,
+                                                std::min(part, positions - w)});
         }
         // a slab element costs about a multiply-add each way, so count two taps more than there are
         const double flops = 2.0 * g.n * g.k * g.c_group() * g.out_pixels() * (g.taps() + 4);
         threads = useful_threads(most_threads, (idx)jobs.size(), flops);
     }
     SlabPlan(const SlabPlan&) = delete;
-    idx bytes() const { return padded_bytes<T>(slab) + padded_bytes<T>(natural) + padded_bytes<T>(out) + padded_bytes<T>(weights); }
+    idx bytes() const {
+        return padded_bytes<T>(slab) + padded_bytes<T>(natural) + padded_bytes<T>(out) + padded_bytes<T>(weights);
+    }
 };
 
-template <class T> void depthwise_conv(const Geometry& g, const std::vector<View>& views, const Depthwise<T>& p, int threads) {
+template <class T>
+void depthwise_conv(const Geometry& g, const std::vector<View>& views, const Depthwise<T>& p, int threads) {
     const SlabPlan<T> plan(g, views, p.groups, p.dest.channels, threads);
     Workspace workspace(plan.bytes(), plan.threads);
     parallel_for((idx)plan.jobs.size(), plan.threads, [&](idx job, int thread) {

@@ -94,11 +94,13 @@ void block_tile(const BlockTile<T>& of, const ChannelVectors<T>& of_vectors) {
                 for (int i = 0; i < (OH - 1) * STEP + ROWS; i++, row += tile.row) {
                     asm volatile("" : "+r"(row));
                     if (i >= tile.lo && i < tile.hi)
-                        add_block_row<T, OH, OW, TAPS, STEP>(row, pixels, weights, i, ROWS, OW > 1 ? TAPS : ROWS, STEP, sums);
+                        add_block_row<T, OH, OW, TAPS, STEP>(row, pixels, weights, i, ROWS, OW > 1 ? TAPS : ROWS, STEP,
+                                                             sums);
                 }
             } else {
                 for (idx i = tile.lo; i < tile.hi; i++)
-                    add_block_row<T, OH, OW, TAPS, STEP>(from + i * tile.row, pixels, weights, i, tile.R, tile.S, tile.step_h, sums);
+                    add_block_row<T, OH, OW, TAPS, STEP>(from + i * tile.row, pixels, weights, i, tile.R, tile.S,
+                                                         tile.step_h, sums);
             }
         }
         char* to = tile.to + c * sizeof(T);

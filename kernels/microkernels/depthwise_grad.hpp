@@ -53,8 +53,8 @@ void add_slabs(const DepthwiseGrad<T>& p, idx rows, idx columns, idx x_columns, 
             for (idx d = 0; d < runs; d++) {
                 const T* row = x_slab + ((h * g.stride[1] + r * g.dilation[1]) * x_columns * depth + d) * L;
                 for (idx t = 0; t < taps; t += SLAB_TAPS)
-                    add_products_of<T>(std::min<idx>(SLAB_TAPS, taps - t), row + t * gap * L, dy_slab + h * columns * L, columns,
-                                       g.stride[2] * depth, gap, sums + ((r * runs + d) * taps + t) * L);
+                    add_products_of<T>(std::min<idx>(SLAB_TAPS, taps - t), row + t * gap * L, dy_slab + h * columns * L,
+                                       columns, g.stride[2] * depth, gap, sums + ((r * runs + d) * taps + t) * L);
             }
 }
 
@@ -117,7 +117,8 @@ void depthwise_filter_grad_slab(const Geometry& g, const T* x, const T* dy, T* d
         for (idx image = g.n * share / plan.shares; image < g.n * (share + 1) / plan.shares; image++)
             for (idx row = 0; row < g.out[0] * g.out[1]; row += std::min(plan.rows, g.out[1] - row % g.out[1]))
                 for (idx w = 0; w < g.out[2]; w += plan.part)
-                    add_part(p, image, row / g.out[1], row % g.out[1], w, channel, lanes, natural, slab, dy_slab, all + job * plan.size);
+                    add_part(p, image, row / g.out[1], row % g.out[1], w, channel, lanes, natural, slab, dy_slab,
+                             all + job * plan.size);
     });
     const Filters<T> f = forward_filters(g, dw);
     const idx S = g.window[2], depth = plan.groups.depth;

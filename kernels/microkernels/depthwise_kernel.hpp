@@ -1,8 +1,7 @@
 // The depthwise kernel: in place where the layout allows it, through slabs elsewhere.
 #pragma once
-#include "depthwise_first.hpp"
+#include "depthwise_first_grad.hpp"
 #include "depthwise_grad.hpp"
-#include "depthwise_last_grad.hpp"
 
 namespace fastconv {
 
@@ -34,7 +33,9 @@ template <class T> void depthwise_input_grad(const Geometry& g, const T* dy, con
 
 template <class T>
 void depthwise_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* db, int threads) {
-    if (in_place_depthwise<T>(g))
+    if (transposed_depthwise<T>(g) && g.dilation[2] == 1)  // phases would cut short lines
+        depthwise_filter_grad_first(g, x, dy, dw, threads);
+    else if (in_place_depthwise<T>(g))
         depthwise_filter_grad_last(g, forward_view(g), x, dy, dw, threads);
     else
         depthwise_filter_grad_slab(g, x, dy, dw, threads);

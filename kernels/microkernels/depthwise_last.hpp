@@ -12,14 +12,16 @@ namespace fastconv {
 constexpr idx LINE_COLUMNS = 56;  // keeps the tables in the level 1 cache
 
 // Pixels [lo, hi) of `count` lie in the row, `step` elements apart from `first` on.
-template <class T> inline void look_up_row(const T* first, idx step, const T* zeros, idx lo, idx hi, idx count, const T** to) {
+template <class T>
+inline void look_up_row(const T* first, idx step, const T* zeros, idx lo, idx hi, idx count, const T** to) {
     for (idx k = 0; k < lo; k++) to[k] = zeros;
     for (idx k = lo; k < hi; k++) to[k] = first + k * step;
     for (idx k = hi; k < count; k++) to[k] = zeros;
 }
 
 // Pointers to the pixels under `columns` positions (hanging tiles included) of `rows` rows, [plane][row][pixel].
-template <class T> void look_up_pixels(const DepthwiseLast<T>& p, const LastLine<T>& line, idx rows, idx count, const T** to) {
+template <class T>
+void look_up_pixels(const DepthwiseLast<T>& p, const LastLine<T>& line, idx rows, idx count, const T** to) {
     const Comb &D = line.view->D, &H = line.view->H, &W = line.view->W;
     const idx w = W.source(line.w_phase, line.w);
     idx lo, hi;
@@ -28,13 +30,15 @@ template <class T> void look_up_pixels(const DepthwiseLast<T>& p, const LastLine
         for (idx i = 0; i < H.reach(rows); i++, to += count) {
             const idx d = D.source(line.d_phase, line.d) + t * D.gap, h = H.source(line.h_phase, line.h) + i * H.gap;
             const bool inside = d >= 0 && d < p.source_size[0] && h >= 0 && h < p.source_size[1];
-            const T* at = p.source + ((line.image * p.source_size[0] + d) * p.source_size[1] + h) * p.source_size[2] * p.channels;
+            const idx row = (line.image * p.source_size[0] + d) * p.source_size[1] + h;
+            const T* at = p.source + row * p.source_size[2] * p.channels;
             look_up_row(at + w * p.channels, W.gap * p.channels, p.zeros, inside ? lo : 0, inside ? hi : 0, count, to);
         }
 }
 
 // Pointers to the outputs, [row][column]; those that hang over go to `spare`.
-template <class T> void look_up_outputs(const DepthwiseLast<T>& p, const LastLine<T>& line, idx rows, idx count, T* spare, T** to) {
+template <class T>
+void look_up_outputs(const DepthwiseLast<T>& p, const LastLine<T>& line, idx rows, idx count, T* spare, T** to) {
     const Comb &D = line.view->D, &H = line.view->H, &W = line.view->W;
     const idx d = D.dest(line.d_phase, line.d), w = W.dest(line.w_phase, line.w), step = W.dest_step() * p.channels;
     for (idx j = 0; j < rows; j++, to += count) {
@@ -66,7 +70,8 @@ template <class T> struct LastTile {
 
 // The share of vector c in fetching what the next tile meets first. Where positions skip pixels, the hardware
 // prefetchers do not follow and the few products a pixel do not hide the wait (docs/performance.md).
-template <class T, int OH> inline __attribute__((always_inline)) void prefetch_next(const LastTile<T>& t, idx last_pixel, idx c) {
+template <class T, int OH>
+inline __attribute__((always_inline)) void prefetch_next(const LastTile<T>& t, idx last_pixel, idx c) {
     constexpr int L = LANES<T>;
     const idx rows = (OH - 1) * t.shape.step_h + t.shape.R;
     if (t.pixel_step)
@@ -134,7 +139,8 @@ void add_runs(LastTile<T>& tile, const LastView<T>& view, const WeightVector<T>*
     const idx vectors = tile.vectors.count, block = view.runs.size() > 1 ? RUN_VECTORS : vectors;
     for (idx v = 0; v < vectors; v = tile.last) {
         tile.first = v, tile.last = v + 1;
-        while (tile.last < std::min(vectors, v + block) && (view.runs.size() == 1 || !tile.vectors.overlap_at(tile.last))) tile.last++;
+        const idx end = std::min(vectors, v + block);
+        while (tile.last < end && (view.runs.size() == 1 || !tile.vectors.overlap_at(tile.last))) tile.last++;
         for (const RowRun& run : view.runs) {
             tile.pixels = {pixels + run.first, view.single ? run.count : pitch};
             tile.shape = view.shape(run);
@@ -145,7 +151,8 @@ void add_runs(LastTile<T>& tile, const LastView<T>& view, const WeightVector<T>*
     }
 }
 
-template <class T> void depthwise_line(const DepthwiseLast<T>& p, const LastLine<T>& line, const T** pixels, T** to, T* spare) {
+template <class T>
+void depthwise_line(const DepthwiseLast<T>& p, const LastLine<T>& line, const T** pixels, T** to, T* spare) {
     const LastView<T>& view = *line.view;
     const idx rows = line.rows;
     const idx end = rows == 1 ? ceil_div<idx>(line.columns, LINE_W) * LINE_W : tiles_end(line.columns);
@@ -189,7 +196,8 @@ template <class T> std::vector<LastLine<T>> last_lines(const Geometry& g, const 
         const idx rows = v.in_blocks ? out * (part + 1) / parts - h : std::min<idx>(TILE_H, out - h);
         for (idx wp = 0; wp < v.W.phases; wp++)
             for (idx w = 0, columns = v.W.positions(wp), most = v.in_blocks ? columns : LINE_COLUMNS; w < columns; w += most)
-                lines.push_back({&v, image, d % v.D.phases, d / v.D.phases, hp, h, rows, wp, w, std::min(most, columns - w)});
+                lines.push_back({&v, image, d % v.D.phases, d / v.D.phases, hp, h, rows, wp, w,
+                                 std::min(most, columns - w)});
     };
     for (idx image = 0; image < g.n; image++)
         for (idx d = 0; d < deep; d++)

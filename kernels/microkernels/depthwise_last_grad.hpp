@@ -45,7 +45,8 @@ inline __attribute__((always_inline)) void add_gradients(const GradLine<T>& line
 }
 
 template <class T, int LINES, int ROWS, int TAPS, int STEP>
-inline __attribute__((always_inline)) void add_positions(const GradLine<T>& line, idx j, idx row, idx c, Vec<T> (&sums)[ROWS][TAPS]) {
+inline __attribute__((always_inline)) void add_positions(const GradLine<T>& line, idx j, idx row, idx c,
+                                                         Vec<T> (&sums)[ROWS][TAPS]) {
     idx i = 0;
     for (; i + GRAD_POINTS <= line.n; i += GRAD_POINTS)
         add_gradients<T, LINES, ROWS, TAPS, STEP, GRAD_POINTS>(line, j, i, row, c, sums);
@@ -81,7 +82,10 @@ template <class T> using AddRows = void (*)(const GradLine<T>&, idx, idx, T*, id
 template <class T> AddRows<T> add_rows_of(idx taps, idx step) {
     if (taps == 1) return &add_rows<T, 1, 0>;
     if (step == 2)
-        return taps == 2 ? &add_rows<T, 2, 2> : taps == 3 ? &add_rows<T, 3, 2> : taps == 4 ? &add_rows<T, 4, 2> : &add_rows<T, 5, 2>;
+        return taps == 2   ? &add_rows<T, 2, 2>
+               : taps == 3 ? &add_rows<T, 3, 2>
+               : taps == 4 ? &add_rows<T, 4, 2>
+                           : &add_rows<T, 5, 2>;
     switch (taps) {
         case 2: return &add_rows<T, 2, 1>;
         case 3: return &add_rows<T, 3, 1>;
@@ -131,10 +135,11 @@ template <class T> struct LastGradPlan {
     idx table, size;  // pointers to pixels, sums
     int threads;
 
-    LastGradPlan(const Geometry& g, const View& forward, const ChannelVectors<T>& vectors, int most_threads) : view(forward) {
+    LastGradPlan(const Geometry& g, const View& forward, const ChannelVectors<T>& vectors, int most_threads)
+        : view(forward) {
         // several planes of taps: the lines of a job are not neighbours in the table
-        const idx most = view.D.taps > 1 ? 1 : std::min(std::max<idx>(GRAD_LINES, GRAD_POSITIONS / g.out[2]), g.n * g.out[1] / most_threads);
-        const idx lines = std::max<idx>(1, most);
+        const idx most = std::min(std::max<idx>(GRAD_LINES, GRAD_POSITIONS / g.out[2]), g.n * g.out[1] / most_threads);
+        const idx lines = view.D.taps > 1 ? 1 : std::max<idx>(1, most);
         for (idx image = 0; image < g.n; image++)
             for (idx d = 0; d < g.out[0]; d++)
                 for (idx phase = 0; phase < view.H.phases; phase++)
@@ -155,8 +160,8 @@ void depthwise_filter_grad_last(const Geometry& g, const View& forward, const T*
     constexpr int L = LANES<T>;
     const std::vector<T> zeros(g.c, T(0));
     const ChannelVectors<T> vectors(g.c, x);
-    const DepthwiseLast<T> p{g.c, vectors, {g.size[0], g.size[1], g.size[2]}, {g.out[0], g.out[1], g.out[2]}, x, nullptr, nullptr,
-                             LINEAR, zeros.data(), false};
+    const DepthwiseLast<T> p{g.c, vectors, {g.size[0], g.size[1], g.size[2]}, {g.out[0], g.out[1], g.out[2]}, x, nullptr,
+                             nullptr, LINEAR, zeros.data(), false};
     const LastGradPlan<T> plan(g, forward, vectors, threads);
     const std::vector<RowRun> runs = row_runs(false, plan.view.W.taps, plan.view.W.step);
     Workspace workspace(plan.bytes(), plan.threads);

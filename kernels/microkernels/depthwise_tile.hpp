@@ -77,7 +77,8 @@ struct TileShape {
     idx planes, R, S, step_h, step_w;
 };
 
-template <class T, int OW, int STEP> inline __attribute__((always_inline)) void add_tap(const Vec<T>* v, const T* w, Vec<T>* sums) {
+template <class T, int OW, int STEP>
+inline __attribute__((always_inline)) void add_tap(const Vec<T>* v, const T* w, Vec<T>* sums) {
     const Vec<T> weight = load(w);
     for (int o = 0; o < OW; o++) sums[o] += v[o * STEP] * weight;
 }
@@ -98,7 +99,10 @@ inline __attribute__((always_inline)) void add_tile(const Pixels& pixels, TileSh
             const bool first = i < shape.R, second = OH == 2 && i >= shape.step_h;
             const T *w0 = weights + i * shape.S * L, *w1 = w0 - shape.step_h * shape.S * L;
             if (first && second)
-                for (int t = 0; t < TAPS; t++) add_tap<T, OW, M>(v + t, w0 + t * L, sums[0]), add_tap<T, OW, M>(v + t, w1 + t * L, sums[OH - 1]);
+                for (int t = 0; t < TAPS; t++) {
+                    add_tap<T, OW, M>(v + t, w0 + t * L, sums[0]);
+                    add_tap<T, OW, M>(v + t, w1 + t * L, sums[OH - 1]);
+                }
             else if (first)
                 for (int t = 0; t < TAPS; t++) add_tap<T, OW, M>(v + t, w0 + t * L, sums[0]);
             else if (second)
