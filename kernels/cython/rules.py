@@ -18,6 +18,8 @@ def takes_all(*problem: Any) -> None:
 def winograd_unsupported(pass_name: str, spec: Any) -> str | None:
     if spec.ndim == 1:
         return "it takes two or three spatial axes"
+    if pass_name == "forward" and shallow(spec):
+        return None
     if spec.stride == (2, 2):
         return strided_unsupported(pass_name, spec)
     if spec.window[-2:] not in ((3, 3), (5, 5)):
@@ -25,6 +27,20 @@ def winograd_unsupported(pass_name: str, spec: Any) -> str | None:
     if set(spec.stride) != {1}:
         return f"the stride is {spec.stride}, not 1"
     return winograd_grad_refusal(pass_name, spec)
+
+
+def shallow(spec: Any) -> bool:
+    """Whether Winograd's forward pass goes by space to depth, as for few input channels."""
+    depth, taps = spec.c * math.prod(spec.stride), _class_taps(spec)
+    few = spec.ndim == 2 and spec.groups == 1 and set(spec.dilation) == {1} and depth <= SHALLOW_DEPTH
+    return few and 2 <= taps <= 5
+
+
+def _class_taps(spec: Any) -> int:
+    return max(math.ceil(f / s) for f, s in zip(spec.window, spec.stride, strict=True))
+
+
+SHALLOW_DEPTH = 64
 
 
 def strided_unsupported(pass_name: str, spec: Any) -> str | None:

@@ -29,6 +29,17 @@ template <class T> using Vec = typename VecOf<T, LANES<T>>::type;
 
 template <class T> inline Vec<T> load(const T* p) { return *(const Vec<T>*)p; }
 template <class T> inline void store(T* p, Vec<T> v) { *(Vec<T>*)p = v; }
+// To memory past the caches, which need not fetch the lines first: of whole lines, aligned. Others see it after `streamed`.
+#if defined(__AVX512F__)
+constexpr bool STREAMS = true;
+inline void stream(float* p, Vec<float> v) { _mm512_stream_ps(p, (__m512)v); }
+inline void stream(double* p, Vec<double> v) { _mm512_stream_pd(p, (__m512d)v); }
+inline void streamed() { _mm_sfence(); }
+#else
+constexpr bool STREAMS = false;  // stores of half lines and less gain nothing
+template <class T> inline void stream(T* p, Vec<T> v) { store(p, v); }
+inline void streamed() {}
+#endif
 template <class T> inline Vec<T> broadcast(T s) { return s - Vec<T>{}; }
 
 // A line into level 1, or 2. For functions that do nothing else: gcc takes those for free of effects and drops their

@@ -1,9 +1,11 @@
 // The Winograd kernel: F(4x4, 3x3) and F(2x2, 5x5) on the last two axes for stride 1, any dilation, padding and groups;
 // any number of taps along the first of three axes. At stride 2 on two axes, classes of taps (winograd_strided.hpp).
 #pragma once
+#include <cstdlib>
 #include "bias_grad.hpp"
 #include "winograd_conv.hpp"
 #include "winograd_grad.hpp"
+#include "winograd_shallow.hpp"
 #include "winograd_strided.hpp"
 
 namespace fastconv {
@@ -65,8 +67,20 @@ void winograd_strided(const Geometry& g, bool input_grad, const T* source, const
 }
 
 template <class T>
+void winograd_shallow(const Geometry& g, const T* x, const T* w, const T* bias, Activation activation, T* y, int threads) {
+    const ShallowConv<T> p{&g, x, w, bias, activation, y};
+    switch (shallow_taps(g)) {
+        case 2: return ShallowRun<T, 2>(p, threads).run();
+        case 3: return ShallowRun<T, 3>(p, threads).run();
+        case 4: return ShallowRun<T, 4>(p, threads).run();
+        default: return ShallowRun<T, 5>(p, threads).run();
+    }
+}
+
+template <class T>
 void winograd_forward_with(const Geometry& g, const T* x, const T* w, const T* ready, const T* bias, Activation activation,
                            T* y, int threads) {
+    if (shallow(g) && !getenv("NOSHALLOW")) return winograd_shallow(g, x, w, bias, activation, y, threads);
     if (strided(g)) return winograd_strided(g, false, x, w, bias, activation, y, threads);
     WinogradConv<T> p = winograd_problem(g, false, x, w, y);
     p.bias = bias, p.activation = activation;

@@ -84,10 +84,10 @@ inline __attribute__((always_inline)) void filter_transform_2d(const T* from, id
     }
 }
 
-// Products (i, j) at from + (6 i + j) * ld; output (i, j) to `to` + i * row + j * column.
-template <class T, int OUT>
-inline __attribute__((always_inline)) void output_transform_2d(const T* from, idx ld, T* to, idx row, idx column,
-                                                               Vec<T> bias) {
+// Products (i, j) at from + (6 i + j) * ld; put(to + i * row + j * column, output (i, j)).
+template <class T, int OUT, class Put>
+inline __attribute__((always_inline)) void output_transform_2d_to(const T* from, idx ld, T* to, idx row,
+                                                                  idx column, Put put) {
     Vec<T> z[OUT][POINTS];
     for (int j = 0; j < POINTS; j++) {
         Vec<T> m[POINTS], y[OUT];
@@ -98,8 +98,14 @@ inline __attribute__((always_inline)) void output_transform_2d(const T* from, id
     for (int i = 0; i < OUT; i++) {
         Vec<T> y[OUT];
         output_transform<T, OUT>(z[i], y);
-        for (int j = 0; j < OUT; j++) store(to + i * row + j * column, y[j] + bias);
+        for (int j = 0; j < OUT; j++) put(to + i * row + j * column, y[j]);
     }
+}
+
+template <class T, int OUT>
+inline __attribute__((always_inline)) void output_transform_2d(const T* from, idx ld, T* to, idx row, idx column,
+                                                               Vec<T> bias) {
+    output_transform_2d_to<T, OUT>(from, ld, to, row, column, [bias](T* at, Vec<T> y) { store(at, y + bias); });
 }
 
 }  // namespace fastconv
