@@ -18,7 +18,7 @@ def takes_all(*problem: Any) -> None:
 def winograd_unsupported(pass_name: str, spec: Any) -> str | None:
     if spec.ndim == 1:
         return "it takes two or three spatial axes"
-    if pass_name == "forward" and shallow(spec):
+    if shallow(pass_name, spec):
         return None
     if spec.stride == (2, 2):
         return strided_unsupported(pass_name, spec)
@@ -29,18 +29,49 @@ def winograd_unsupported(pass_name: str, spec: Any) -> str | None:
     return winograd_grad_refusal(pass_name, spec)
 
 
-def shallow(spec: Any) -> bool:
-    """Whether Winograd's forward pass goes by space to depth, as for few input channels."""
-    depth, taps = spec.c * math.prod(spec.stride), _class_taps(spec)
-    few = spec.ndim == 2 and spec.groups == 1 and set(spec.dilation) == {1} and depth <= SHALLOW_DEPTH
-    return few and 2 <= taps <= 5
+def shallow(pass_name: str, spec: Any) -> bool:
+    """Whether it goes by space to depth, as for few input channels (winograd_shallow.hpp)."""
+    if pass_name != "forward" or spec.ndim != 2 or spec.groups > 1 or set(spec.dilation) != {1}:
+        return False
+    depth = spec.c * math.prod(spec.stride)
+    taps = {math.ceil(f / s) for f, s in zip(spec.window, spec.stride, strict=True)}
+    if not spec.channels_last and (set(spec.stride) == {1} or spec.c > SHALLOW_FIRST_CHANNELS):
+        return False
+    few = 1 < depth <= SHALLOW_DEPTH and 36 * depth * spec.k * spec.dtype.itemsize <= SHALLOW_FILTER_BYTES
+    return few and taps in SHALLOW_TAPS
 
 
-def _class_taps(spec: Any) -> int:
-    return max(math.ceil(f / s) for f, s in zip(spec.window, spec.stride, strict=True))
+# A class of two taps rounds too much, by outputs of 5 x 5 or with a third tap of zero: 24 eps of the plane's
+# largest at worst of millions of planes; of three to five taps 13 (16 for one channel, which is not taken).
+SHALLOW_TAPS = ({3}, {4}, {5})
+SHALLOW_DEPTH, SHALLOW_FILTER_BYTES = 48, 1 << 20  # of filters, read again for each block of tiles
+SHALLOW_FIRST_CHANNELS = 7  # channels-first; with more, or at stride 1, the other ways are faster
+# In multiply-adds of vectors, 8.3 a nanosecond. A product, channel and vector of filters; a vector of
+# filters of a tile, and of one of its outputs; a vector of a tile's input; transforming a channel of a vector
+# of filters; a tile; a call. Of blocked: a tap and vector of filters, whole and filled; a tap; a vector of
+# outputs; a pixel; a call. By layout (last, first), fitted to 863 measurements of random problems.
+SHALLOW_COST = {True: (1.24, 61, 6, 393, 686, 155, 35e3), False: (1.28, 47, 16, 378, 662, 82, 36e3)}
+SHALLOW_BLOCKED = {True: (0.48, 0.52, 0.2, 2.2, 7.6, 43e3), False: (0, 1, 0.2, 7.6, 0, 68e3)}
 
 
-SHALLOW_DEPTH = 64
+def shallow_avoid(spec: Any) -> str | None:
+    """Whether few channels take longer with transforms than the paths that `blocked` has for them."""
+    (high, wide), last = spec.stride, spec.channels_last
+    lanes, depth = VECTOR_BYTES // spec.dtype.itemsize, spec.c * high * wide
+    vectors, out = math.ceil(spec.k / lanes), 7 - math.ceil(spec.window[0] / high)
+    pixels = spec.n * math.prod(spec.out_size)
+    tiles: int = spec.n * math.prod(math.ceil(size / out) for size in spec.out_size)
+    span, rows = (wide * spec.c, high) if last else (wide, high * spec.c)
+    source = rows * min(math.ceil(span / lanes), out * span / lanes)
+    a_vector = (36 * depth, 1, out * out)  # of filters, for a tile
+    units = (*(vectors * tiles * u for u in a_vector), source * tiles, depth * vectors, tiles, 1)
+    cost: float = sum(a * b for a, b in zip(SHALLOW_COST[last], units, strict=True))
+    taps = math.prod(spec.window) * spec.c * pixels
+    direct = (taps * vectors, taps * spec.k / lanes, taps, pixels * vectors, pixels, 1)
+    blocked: float = sum(a * b for a, b in zip(SHALLOW_BLOCKED[last], direct, strict=True))
+    if cost > blocked:
+        return f"with its transforms it would take {cost / blocked:.2g} times what sums of few channels take"
+    return None
 
 
 def strided_unsupported(pass_name: str, spec: Any) -> str | None:
@@ -109,6 +140,8 @@ def winograd_avoid(pass_name: str, spec: Any, threads: int) -> str | None:
     """Whether transforms, and the parts of tiles beyond the map, cost more than fewer products save."""
     if winograd_unsupported(pass_name, spec) is not None:
         return None
+    if shallow(pass_name, spec):
+        return shallow_avoid(spec)
     if spec.stride == (2, 2):
         return strided_avoid(pass_name, spec)
     c = spec.c // spec.groups

@@ -1,7 +1,6 @@
 // The Winograd kernel: F(4x4, 3x3) and F(2x2, 5x5) on the last two axes for stride 1, any dilation, padding and groups;
 // any number of taps along the first of three axes. At stride 2 on two axes, classes of taps (winograd_strided.hpp).
 #pragma once
-#include <cstdlib>
 #include "bias_grad.hpp"
 #include "winograd_conv.hpp"
 #include "winograd_grad.hpp"
@@ -70,7 +69,6 @@ template <class T>
 void winograd_shallow(const Geometry& g, const T* x, const T* w, const T* bias, Activation activation, T* y, int threads) {
     const ShallowConv<T> p{&g, x, w, bias, activation, y};
     switch (shallow_taps(g)) {
-        case 2: return ShallowRun<T, 2>(p, threads).run();
         case 3: return ShallowRun<T, 3>(p, threads).run();
         case 4: return ShallowRun<T, 4>(p, threads).run();
         default: return ShallowRun<T, 5>(p, threads).run();
@@ -80,7 +78,7 @@ void winograd_shallow(const Geometry& g, const T* x, const T* w, const T* bias, 
 template <class T>
 void winograd_forward_with(const Geometry& g, const T* x, const T* w, const T* ready, const T* bias, Activation activation,
                            T* y, int threads) {
-    if (shallow(g) && !getenv("NOSHALLOW")) return winograd_shallow(g, x, w, bias, activation, y, threads);
+    if (!ready && shallow<T>(g)) return winograd_shallow(g, x, w, bias, activation, y, threads);
     if (strided(g)) return winograd_strided(g, false, x, w, bias, activation, y, threads);
     WinogradConv<T> p = winograd_problem(g, false, x, w, y);
     p.bias = bias, p.activation = activation;
@@ -119,9 +117,9 @@ void winograd_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* 
 }
 
 // Elements of the transformed filters; 0 where they are so many that transforming them anew in each call is cheaper
-// than reading them from memory, and at stride 2.
+// than reading them from memory, at stride 2, and of few input channels.
 template <class T> idx winograd_prepared_elements(const Geometry& g, bool input_grad) {
-    if (strided(g)) return 0;
+    if (strided(g) || (!input_grad && shallow<T>(g))) return 0;
     const idx elements = FilterPanels<T>(winograd_filters<T>(g, input_grad, nullptr)).elements();
     return elements * (idx)sizeof(T) <= WINOGRAD_U_BYTES ? elements : 0;
 }

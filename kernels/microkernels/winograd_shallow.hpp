@@ -17,19 +17,22 @@ namespace fastconv {
 
 constexpr idx SHALLOW_BLOCK = 8;  // tiles: transformed, 14 KB of 3 channels
 
+constexpr idx SHALLOW_STREAMED = 8 << 20;  // bytes of a result from which on it is written past the caches
+// Of all classes. Transformed filters are read again for each block of tiles: a level 2 cache.
+constexpr idx SHALLOW_DEPTH = 48, SHALLOW_FILTER_BYTES = 1 << 20;
+// Channels-first results are transposed in pieces too short for more channels: winograd_strided.hpp does better.
+constexpr idx SHALLOW_FIRST_CHANNELS = 7;
+
 inline idx shallow_depth(const Geometry& g) { return g.c * g.stride[1] * g.stride[2]; }
-inline idx shallow_taps(const Geometry& g) {
-    return std::max(ceil_div(g.window[1], g.stride[1]), ceil_div(g.window[2], g.stride[2]));
-}
+inline idx shallow_taps(const Geometry& g, int axis = 1) { return ceil_div(g.window[axis], g.stride[axis]); }
 
-constexpr idx SHALLOW_DEPTH = 64;
-inline idx SHALLOW_STREAMED = getenv("SB") ? atol(getenv("SB")) : 8 << 20;  // bytes of a result
-
-// Which problems take this path (kernels/cython/rules.py says the same).
-inline bool shallow(const Geometry& g) {
+// Which problems take this path; kernels/cython/rules.py says the same, and why.
+template <class T> bool shallow(const Geometry& g) {
     const bool plane = g.window[0] == 1 && g.size[0] == 1 && g.out[0] == 1, dense = g.dilation[1] == 1 && g.dilation[2] == 1;
-    const idx taps = shallow_taps(g);
-    return plane && dense && g.groups == 1 && taps >= 2 && taps <= 5 && shallow_depth(g) <= SHALLOW_DEPTH;
+    const bool layout = g.channels_last || (g.stride[1] * g.stride[2] > 1 && g.c <= SHALLOW_FIRST_CHANNELS);
+    const idx taps = shallow_taps(g), depth = shallow_depth(g), filters = PRODUCTS * depth * g.k * (idx)sizeof(T);
+    return plane && dense && layout && g.groups == 1 && taps >= 3 && taps <= 5 && taps == shallow_taps(g, 2) && depth > 1 &&
+           depth <= SHALLOW_DEPTH && filters <= SHALLOW_FILTER_BYTES;
 }
 
 template <class T> struct ShallowConv {
@@ -78,18 +81,22 @@ public:
         Workspace workspace(padded_bytes<T>(stage) + padded_bytes<T>(POINTS * staged) +
                                 padded_bytes<T>(PRODUCTS * SHALLOW_PITCH<T>) + padded_bytes<T>(sums) + padded_bytes<T>(slab),
                             threads);
-        parallel_for(blocks, threads, [&](idx job, int thread) {
+        std::vector<Scratch> scratch;
+        for (int thread = 0; thread < threads; thread++) {
             Arena arena(workspace.of(thread));
-            Scratch s{arena.take<T>(stage), arena.take<T>(POINTS * staged), arena.take<T>(PRODUCTS * SHALLOW_PITCH<T>),
-                      arena.take<T>(sums), arena.take<T>(slab), {}, {}, {}};
+            scratch.push_back({arena.take<T>(stage), arena.take<T>(POINTS * staged), arena.take<T>(PRODUCTS * SHALLOW_PITCH<T>),
+                               arena.take<T>(sums), arena.take<T>(slab), {}, {}, {}});
+        }
+        parallel_for(blocks, threads, [&](idx job, int thread) {
+            Scratch& s = scratch[thread];
             const idx first = job * layout.block, count = std::min(layout.block, grid.tiles() - first);
             tile_runs(grid, first, count, count, s.runs);
             for (const TileRun& run : s.runs) transform_input(run, s);
             place_tiles(s);
             for (idx n = 0; n < vectors; n += SHALLOW_VECTORS)
                 vectors - n > 1 ? multiply<2>(n, count, s) : multiply<1>(n, count, s);
-            streamed();
         });
+        streamed();  // other threads' counting of jobs orders theirs
     }
 
 private:
@@ -200,7 +207,7 @@ private:
             const T* from = p.x + ((run.image * layout.planes + plane) * g.size[1] + h + top) * width + w;
             for (idx i = 0; i < top; i++) clear_run(to + i * staged, n);
             for (idx i = bottom; i < rows; i++) clear_run(to + i * staged, n);
-            copy_rows_padded(to + top * staged, staged, from, width, bottom - top, n, lo, hi);
+            copy_rows_padded(to + top * staged, staged, from, width, bottom - top, n, lo, hi, OUT * run.count * layout.span);
         }
     }
 
