@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -171,6 +172,7 @@ LARGE = {
     "1x1 in groups": dict(c=102, k=42, size=(38, 35), window=(1, 1), n=2, padding=0, groups=3),
     "5x5d2": dict(c=17, k=33, size=(37, 41), window=(5, 5), n=2, dilation=2),
     "7x7/2 of 3": dict(c=3, k=64, size=(65, 63), window=(7, 7), n=2, stride=2),
+    "11x10/4 of 2": dict(c=2, k=35, size=(67, 93), window=(11, 10), n=2, stride=4),
     "depthwise": dict(c=130, k=130, size=(41, 39), window=(3, 3), n=2, groups=130),
     "depthwise 31x31": dict(c=20, k=20, size=(40, 37), window=(31, 31), n=1, groups=20),
     "depthwise volume": dict(
@@ -262,6 +264,30 @@ def test_depthwise_beyond_the_cache_gives_the_bits_of_single_images(stride: int)
         np.testing.assert_array_equal(y[alone], fc.conv2d(x[alone], w, **options))
         one = fc.conv2d_input_grad(y[alone], w, x[alone].shape, **options)
         np.testing.assert_array_equal(dx[alone], one)
+
+
+@pytest.mark.parametrize("name", [n for n in kernels_with("forward") if "winograd" in n])
+def test_a_result_written_past_the_caches(name: str, many_threads: None) -> None:
+    """Large aligned results are; one that begins in the middle of a cache line cannot be. Same bits."""
+    kernel = KERNELS[name]
+    spec = conv_spec("conv2d", (1, 184, 184, 2), (3, 3, 2, 64), np.dtype("f4"), padding=1, layout="NHWC")
+    if kernel.unsupported("forward", spec) is not None:
+        return  # refusals are tested in test_dispatch.py
+    x, w = arrays(spec, "forward", reals, np.random.default_rng(7))
+    bias, size = np.linspace(-1, 1, 64, dtype="f4"), math.prod(spec.y_shape)
+    memory = np.full(size + 32, np.nan, "f4")
+    first = -memory.ctypes.data // 4 % 16
+    results = []
+    for begin in (first, first + 1):
+        memory[:] = np.nan
+        y = memory[begin : begin + size].reshape(spec.y_shape)
+        kernel.passes["forward"](spec, x, w, bias, y, "relu", 3)
+        assert np.isnan(memory[:begin]).all() and np.isnan(memory[begin + size :]).all()
+        results.append(y.copy())
+    np.testing.assert_array_equal(*results)
+    exact = oracle("forward", spec, x, w, bias, "relu")
+    (magnitude,) = magnitudes(kernel, "forward", spec, x, w)
+    assert_within_bound(kernel, results[0], exact, magnitude + abs(bias))
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

@@ -70,7 +70,9 @@ def shallow_avoid(spec: Any) -> str | None:
     direct = (taps * vectors, taps * spec.k / lanes, taps, pixels * vectors, pixels, 1)
     blocked: float = sum(a * b for a, b in zip(SHALLOW_BLOCKED[last], direct, strict=True))
     if cost > blocked:
-        return f"with its transforms it would take {cost / blocked:.2g} times what sums of few channels take"
+        return (
+            f"with its transforms it would take {cost / blocked:.2g} times what plain sums of products take"
+        )
     return None
 
 

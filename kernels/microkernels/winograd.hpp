@@ -1,5 +1,6 @@
 // The Winograd kernel: F(4x4, 3x3) and F(2x2, 5x5) on the last two axes for stride 1, any dilation, padding and groups;
-// any number of taps along the first of three axes. At stride 2 on two axes, classes of taps (winograd_strided.hpp).
+// any number of taps along the first of three axes. At stride 2 on two axes, classes of taps (winograd_strided.hpp); of
+// few input channels, the forward pass at any stride (winograd_shallow.hpp).
 #pragma once
 #include "bias_grad.hpp"
 #include "winograd_conv.hpp"

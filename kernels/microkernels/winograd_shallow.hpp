@@ -1,12 +1,12 @@
 // Winograd of few input channels, forward, at any stride: products never leave the level 1 cache.
 //
 // Space to depth: pixels of equal remainder (h mod s, w mod s) are a class, and a convolution of stride s is one of stride
-// 1 over all classes as so many more channels, with ceil(R / s) taps; short classes end in a tap of zero. 7x7 of stride 2 is
-// F(3x3, 4x4) of depth 4 C: 48 products an output for 3 channels, instead of 147.
+// 1 over all classes as so many more channels, with ceil(R / s) taps; short classes end in a tap of zero. 7x7 of stride 2
+// is F(3x3, 4x4) of depth 4 C: 48 products an output for 3 channels, instead of 147.
 //
-// So few channels leave most lanes of a transform empty, and 36 sums of a tile would take longer to write and read than
-// to multiply. So lanes of the input's transform are neighbouring elements of a row, whatever channel, class or pixel
-// they are, and four tiles at a time are multiplied, transformed back and stored.
+// So few channels leave most lanes of a transform empty, and 36 sums of a tile would take longer to write to level 2 and
+// read than to multiply. So lanes of the input's transform are neighbouring elements of a row, whatever channel, class or
+// pixel they are, and four tiles at a time are multiplied, transformed back and stored.
 #pragma once
 #include "parallel.hpp"
 #include "winograd_filters.hpp"
@@ -18,7 +18,7 @@ namespace fastconv {
 constexpr idx SHALLOW_BLOCK = 8;  // tiles: transformed, 14 KB of 3 channels
 
 constexpr idx SHALLOW_STREAMED = 8 << 20;  // bytes of a result from which on it is written past the caches
-// Of all classes. Transformed filters are read again for each block of tiles: a level 2 cache.
+// Depths, of all classes; and transformed filters, which are read again for each block of tiles: from level 2.
 constexpr idx SHALLOW_DEPTH = 48, SHALLOW_FILTER_BYTES = 1 << 20;
 // Channels-first results are transposed in pieces too short for more channels: winograd_strided.hpp does better.
 constexpr idx SHALLOW_FIRST_CHANNELS = 7;
