@@ -224,7 +224,8 @@ private:
                     continue;
                 }
                 const bool whole = run.h + OUT <= g.out[1] && w + OUT <= g.out[2] && fused();
-                s.places.push_back({whole ? y.at + y.offset(run.image, run.h, w, 0) : nullptr, s.slab + OUT * OUT * at * L, OUT * L});
+                T* direct = whole ? y.at + y.offset(run.image, run.h, w, 0) : nullptr;
+                s.places.push_back({direct, s.slab + OUT * OUT * at * L, OUT * L});
                 s.stores.push_back({run.image, run.h, w, at, 1});
             }
         }
@@ -247,10 +248,11 @@ private:
                 const Place& place = s.places[t + i];
                 for (int n = 0; n < V; n++) {
                     const T* m = s.sums + (i * V + n) * L;
+                    const idx ld = TILES * V * L;
                     if (whole && place.direct)
-                        in_place(m, TILES * V * L, place.direct + (first + n) * L, g.out[2] * g.k, g.k, bias[n]);
+                        in_place(m, ld, place.direct + (first + n) * L, g.out[2] * g.k, g.k, bias[n]);
                     else
-                        shallow_output<T, OUT, false, false>(m, TILES * V * L, place.slab + n * plane, place.slab_row, L, bias[n]);
+                        shallow_output<T, OUT, false, false>(m, ld, place.slab + n * plane, place.slab_row, L, bias[n]);
                 }
             }
         }
