@@ -87,6 +87,7 @@ public:
 
     void part(idx n) const {
         constexpr idx line = 64 / sizeof(T);
+        if (top == bottom) return;
         if (x.channels_last) {
             const idx begin = lo + (hi - lo) * n / parts, end = lo + (hi - lo) * (n + 1) / parts;
             for (idx i = top; i < bottom; i++)
