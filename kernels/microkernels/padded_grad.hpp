@@ -21,7 +21,8 @@ template <class T> struct PaddedGrad {
     // the last pixels would be read beyond the array.
     bool in_place(const BandJob& job, idx pixels, idx ld) const {
         const Geometry& g = *band->g;
-        return g.channels_last && (job.pixel(g, *band) + pixels - 1) * g.k + job.group * g.k_group() + ld <= g.n * g.out_pixels() * g.k;
+        const idx end = (job.pixel(g, *band) + pixels - 1) * g.k + job.group * g.k_group() + ld;
+        return g.channels_last && end <= g.n * g.out_pixels() * g.k;
     }
 };
 
@@ -70,7 +71,8 @@ void add_line_tiles(const PaddedGrad<T>& p, const BandProduct<T>& m, const Panel
                 lines.a[i] = band + (*p.offsets)[t.row + i * p.line];
                 lines.c[i] = m.dw + (t.row + i * p.line) * m.ld + panels.first(q);
             }
-            if (m.ahead && tile * LINE < b.g->k) lines.ahead = m.dy + m.pixels * b.g->k + tile++ * LINE, lines.ahead_step = b.g->k;
+            if (m.ahead && tile * LINE < b.g->k)
+                lines.ahead = m.dy + m.pixels * b.g->k + tile++ * LINE, lines.ahead_step = b.g->k;
             line_tile_of<T>(t.lines, t.width, panels.width(q))(segments, count, lines, m.dy + panels.first(q), m.ldb);
         }
 }
@@ -96,7 +98,8 @@ void add_general_tiles(const PaddedGrad<T>& p, const BandProduct<T>& m, const Pa
 
 // Adds a band to dw (groups, taps x channels, ld) and db (groups, ld).
 template <class T>
-void add_padded_band(const PaddedGrad<T>& p, const BandJob& job, idx ld, std::vector<Segment>& segments, const PaddedGradScratch<T>& s) {
+void add_padded_band(const PaddedGrad<T>& p, const BandJob& job, idx ld, std::vector<Segment>& segments,
+                     const PaddedGradScratch<T>& s) {
     const PaddedBand& b = *p.band;
     const Geometry& g = *b.g;
     const idx height = job.rows(b), width = job.columns(b), pixels = height * width;
@@ -112,7 +115,8 @@ void add_padded_band(const PaddedGrad<T>& p, const BandJob& job, idx ld, std::ve
             segments.push_back({std::min(PIXELS_GRAD, width - w), h * b.row_step() + w * b.pixel_step(), h * width + w});
     for (size_t begin = 0, end; begin < segments.size(); begin = end) {
         idx depth = segments[begin].length;
-        for (end = begin + 1; end < segments.size() && depth + segments[end].length <= PIXELS_GRAD; end++) depth += segments[end].length;
+        for (end = begin + 1; end < segments.size() && depth + segments[end].length <= PIXELS_GRAD; end++)
+            depth += segments[end].length;
         const auto add = p.lines.empty() ? &add_general_tiles<T> : &add_line_tiles<T>;
         add(p, m, panels, segments.data() + begin, (idx)(end - begin), s.band);
     }

@@ -57,7 +57,8 @@ template <class T> struct PointwiseGrad {
         for (const PixelRun& r : runs) {
             const PixelPiece next{rows.of(r), columns.of(r), r.length, r.at};
             PixelPiece* p = found.empty() ? nullptr : &found.back();
-            if (p && p->rows + p->length * rows.pixel() == next.rows && p->columns + p->length * columns.pixel() == next.columns)
+            if (p && p->rows + p->length * rows.pixel() == next.rows &&
+                p->columns + p->length * columns.pixel() == next.columns)
                 p->length += next.length;
             else
                 found.push_back(next);
@@ -89,7 +90,8 @@ template <class T> struct PointwiseGradScratch {
 // Columns [0, count) of the pieces' pixels at `from` -> panel (pixels, ld). Planes of strided or short pieces are copied
 // side by side first.
 template <class T>
-void pack_pixels(const PixelMatrix<T>& m, const T* from, const std::vector<PixelPiece>& pieces, idx count, T* panel, idx ld, T* planes) {
+void pack_pixels(const PixelMatrix<T>& m, const T* from, const std::vector<PixelPiece>& pieces, idx count, T* panel, idx ld,
+                 T* planes) {
     constexpr idx AHEAD = 4;
     const idx pixels = pieces.back().at + pieces.back().length;
     if (m.channel == 1) {
@@ -100,7 +102,8 @@ void pack_pixels(const PixelMatrix<T>& m, const T* from, const std::vector<Pixel
         for (idx c = 0; c < count; c++)
             for (const PixelPiece& p : pieces) {
                 const T* row = from + c * m.channel + p.columns;
-                for (idx i = 0; i < p.length * m.pixel(); i += 64 / sizeof(T)) __builtin_prefetch(row + AHEAD * m.channel + i);
+                for (idx i = 0; i < p.length * m.pixel(); i += 64 / sizeof(T))
+                    __builtin_prefetch(row + AHEAD * m.channel + i);
                 copy_strided(planes + c * POINTWISE_GRAD_PIXELS + p.at, row, p.length, m.pixel());
             }
         transpose((const T*)planes, POINTWISE_GRAD_PIXELS, count, pixels, panel, ld);
@@ -112,14 +115,16 @@ void pack_pixels(const PixelMatrix<T>& m, const T* from, const std::vector<Pixel
 template <class T> struct BlockAhead {
     const T* at;
     idx step, tiles;
-    BlockAhead(const PixelMatrix<T>& m, const T* at, idx channels) : at(at), step(m.pixel()), tiles(m.channel == 1 ? ceil_div(channels, LINE) : 0) {}
+    BlockAhead(const PixelMatrix<T>& m, const T* at, idx channels)
+        : at(at), step(m.pixel()), tiles(m.channel == 1 ? ceil_div(channels, LINE) : 0) {}
     void set(idx tile, EvenRows<T>* even) const { even->ahead = at + tile * LINE, even->ahead_step = step; }
     static constexpr idx LINE = 64 / sizeof(T);
 };
 
 // Adds a block of pixels to a job's sums, or starts them.
 template <class T>
-void add_pixel_block(const PointwiseGrad<T>& p, const PointwiseGradJob<T>& job, idx begin, idx end, PointwiseGradScratch<T>& s) {
+void add_pixel_block(const PointwiseGrad<T>& p, const PointwiseGradJob<T>& job, idx begin, idx end,
+                     PointwiseGradScratch<T>& s) {
     constexpr idx L = LANES<T>;
     const Panels<T> panels(job.columns);
     const T* x = p.rows.at + job.group * p.rows.group + job.row * p.rows.channel;
@@ -129,7 +134,8 @@ void add_pixel_block(const PointwiseGrad<T>& p, const PointwiseGradJob<T>& job, 
     s.segments.clear();
     for (const PixelPiece& piece : s.pieces) s.segments.push_back({piece.length, piece.rows, piece.at});
     const PixelRun next = pixel_run(p.view, end);
-    const BlockAhead<T> ahead_columns(p.columns, y + p.columns.of(next), job.columns), ahead_rows(p.rows, x + p.rows.of(next), job.rows);
+    const BlockAhead<T> ahead_columns(p.columns, y + p.columns.of(next), job.columns);
+    const BlockAhead<T> ahead_rows(p.rows, x + p.rows.of(next), job.rows);
     idx tile = pack && end < job.last ? 0 : ahead_columns.tiles + ahead_rows.tiles;
     for (idx first = 0; first < job.rows; first += POINTWISE_GRAD_ROWS) {
         const idx last = std::min(first + POINTWISE_GRAD_ROWS, job.rows);
@@ -139,7 +145,8 @@ void add_pixel_block(const PointwiseGrad<T>& p, const PointwiseGradJob<T>& job, 
             if (!in_place) pack_pixels(p.columns, from, s.pieces, panels.filled(j), s.panel, width * L, s.planes);
             for (idx row = first; row < last; row += MR, tile++) {
                 const int m = (int)std::min<idx>(MR, last - row);
-                EvenRows<T> even{x + row * p.rows.channel, p.rows.channel, p.rows.pixel(), job.to + row * job.ld + panels.first(j), job.ld};
+                EvenRows<T> even{x + row * p.rows.channel, p.rows.channel, p.rows.pixel(),
+                                 job.to + row * job.ld + panels.first(j), job.ld};
                 even.ahead = even.a;
                 if (tile < ahead_columns.tiles)
                     ahead_columns.set(tile, &even);
@@ -156,7 +163,8 @@ void add_pixel_block(const PointwiseGrad<T>& p, const PointwiseGradJob<T>& job, 
 }
 
 // db += dy of the block, if the job is the one of those with these filters that does.
-template <class T> void add_bias_block(const PointwiseGrad<T>& p, const PointwiseGradJob<T>& job, const std::vector<PixelPiece>& pieces) {
+template <class T>
+void add_bias_block(const PointwiseGrad<T>& p, const PointwiseGradJob<T>& job, const std::vector<PixelPiece>& pieces) {
     if (!job.db || (p.dy_is_rows ? job.column : job.row)) return;
     const PixelMatrix<T>& m = p.dy_is_rows ? p.rows : p.columns;
     const idx first = p.dy_is_rows ? job.row : job.column, count = p.dy_is_rows ? job.rows : job.columns;
@@ -229,7 +237,8 @@ void pointwise_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T*
     constexpr idx one[3] = {1, 1, 1};
     const bool last = g.channels_last;
     const View view = forward_view(g);
-    const PixelMatrix<T> from_x(x, g.n, g.c, g.groups, g.size, g.stride, last), from_dy(dy, g.n, g.k, g.groups, g.out, one, last);
+    const PixelMatrix<T> from_x(x, g.n, g.c, g.groups, g.size, g.stride, last);
+    const PixelMatrix<T> from_dy(dy, g.n, g.k, g.groups, g.out, one, last);
     const PointwiseGrad<T> by_layout{view, last ? from_x : from_dy, last ? from_dy : from_x, !last};
     const PointwiseGrad<T> other{view, by_layout.columns, by_layout.rows, last};
     const idx pixels = g.n * g.out_pixels(), size = g.k * g.c_group(), bytes = size * (idx)sizeof(T);
