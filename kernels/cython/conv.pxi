@@ -19,6 +19,7 @@ cdef extern from "blocked.hpp" namespace "fastconv" nogil:
     void c_blocked_forward_prepared "fastconv::blocked_forward_prepared"[T](const Geometry&, const T*, const T*, const T*, Activation, T*, int) except +
     void c_blocked_input_grad_prepared "fastconv::blocked_input_grad_prepared"[T](const Geometry&, const T*, const T*, T*, int) except +
     cnp.npy_intp c_blocked_prepared_elements "fastconv::blocked_prepared_elements"[T](const Geometry&, bint) except +
+    double c_blocked_nanoseconds "fastconv::blocked_nanoseconds"[T](const Geometry&, bint) except +
     void c_blocked_prepare "fastconv::blocked_prepare"[T](const Geometry&, cppbool, const T*, T*, int) except +
 
 cdef extern from "depthwise_kernel.hpp" namespace "fastconv" nogil:
@@ -112,6 +113,13 @@ def blocked_input_grad(spec, dy, w, dx, threads):
 
 def blocked_filter_grad(spec, x, dy, dw, db, threads):
     run_filter_grad(c_blocked_filter_grad[float], c_blocked_filter_grad[double], spec, x, dy, dw, db, threads)
+
+
+def blocked_nanoseconds(pass_name, spec) -> float:
+    """What a forward pass or an input gradient is expected to take on one thread."""
+    cdef const Geometry* g = <const Geometry*>cnp.PyArray_DATA(<cnp.ndarray>spec.geometry)
+    cdef bint input_grad = pass_name == "input_grad"
+    return c_blocked_nanoseconds[float](g[0], input_grad) if spec.dtype.itemsize == 4 else c_blocked_nanoseconds[double](g[0], input_grad)
 
 
 def blocked_prepare(pass_name, spec, w):

@@ -1,5 +1,6 @@
 // The blocked kernel: implicit GEMM for the three passes, no im2col buffer (Goto, van de Geijn 2008; Dukhan 2019).
 #pragma once
+#include "conv_cost.hpp"
 #include "filter_grad.hpp"
 #include "gather_boxes.hpp"
 #include "pointwise_first.hpp"
@@ -37,43 +38,11 @@ ChannelsFirst<T> channels_first_problem(const Geometry& g, bool input_grad, cons
     return p;
 }
 
-// Where each position of the destination reads one pixel.
-inline bool pointwise(const std::vector<View>& views) { return views.size() == 1 && one_tap_inside(views[0]); }
-
-// Packing a panel pays when many rows share it; a volume's shifts need none, but compute between the rows too.
-constexpr idx SHIFTED_ROWS = 64;
-
 // Less than a vector of them: packing costs as much as the products.
 template <class T> bool few_channels(const Geometry& g) { return g.c_group() < LANES<T>; }
 
-// Channels-first pays for it with a transpose of the output, little beside a depth of 256 (docs/performance.md).
-// Taps far apart would have bands larger than their pixels' columns of im2col.
-template <class T> bool padded_pays(const Geometry& g) {
-    const idx depth = g.taps() * g.c_group();
-    if (g.taps() == 1 || (depth > PADDED_DEPTH && !few_channels<T>(g))) return false;
-    const PaddedBand band = forward_band<T>(g, 1);
-    if (band.size() > band.pixels() * depth) return false;
-    return g.channels_last || (few_channels<T>(g) && depth >= 256 && g.k_group() >= 2 * LANES<T>);
-}
-
-template <class T> bool shifted_forward_pays(const Geometry& g) {
-    return !g.channels_last && (g.k_group() <= SHIFTED_ROWS || few_channels<T>(g)) && g.taps() > 1;
-}
-
-template <class T> bool shifted_input_grad_pays(const Geometry& g) {
-    // a whole vector of channels is gathered where its phases would have to be moved apart
-    const idx most = g.channels_last ? LANES<T> - (g.stride[2] > 1) : SHIFTED_ROWS;
-    return g.c_group() <= most && g.taps() > 1;
-}
-
-// Decided for one thread: what a plan packs, and the order of the sums, shall not depend on the count of threads.
-template <class T> bool images_forward_pay(const Geometry& g) {
-    return images_pay<T>(g, forward_view(g), g.c, g.k, shifted_forward_pays<T>(g));
-}
-
-template <class T> bool images_input_grad_pay(const Geometry& g) {
-    const std::vector<View> views = input_grad_views(g);
-    return views.size() == 1 && images_pay<T>(g, views[0], g.k, g.c, shifted_input_grad_pays<T>(g));
+inline std::vector<View> conv_views(const Geometry& g, bool input_grad) {
+    return input_grad ? input_grad_views(g) : std::vector<View>{forward_view(g)};
 }
 
 template <class T>
@@ -97,9 +66,8 @@ void run_channels_last(const Geometry& g, const std::vector<View>& views, const 
 }
 
 template <class T>
-void gathered_forward(const Geometry& g, const T* x, const Filters<T>& filters, const T* bias, Activation activation, T* y,
-                      int threads) {
-    const std::vector<View> views{forward_view(g)};
+void gathered_forward(const Geometry& g, const std::vector<View>& views, const T* x, const Filters<T>& filters, const T* bias,
+                      Activation activation, T* y, int threads) {
     if (g.channels_last) {
         ChannelsLast<T> p = channels_last_problem(g, false, x, y);
         p.bias = bias, p.activation = activation;
@@ -112,8 +80,8 @@ void gathered_forward(const Geometry& g, const T* x, const Filters<T>& filters, 
 }
 
 template <class T>
-void gathered_input_grad(const Geometry& g, const T* dy, const Filters<T>& filters, T* dx, int threads) {
-    const std::vector<View> views = input_grad_views(g);
+void gathered_input_grad(const Geometry& g, const std::vector<View>& views, const T* dy, const Filters<T>& filters, T* dx,
+                         int threads) {
     if (g.channels_last)
         run_channels_last(g, views, filters, channels_last_problem(g, true, dy, dx), threads);
     else
@@ -122,38 +90,45 @@ void gathered_input_grad(const Geometry& g, const T* dy, const Filters<T>& filte
 
 template <class T>
 void blocked_forward(const Geometry& g, const T* x, const T* w, const T* bias, Activation activation, T* y, int threads) {
-    if (images_forward_pay<T>(g))
-        return image_conv(g, forward_view(g), forward_filters(g, w), input_images(g, x), output_images(g, y), bias, activation,
-                          threads);
-    if (padded_pays<T>(g)) return padded_forward(g, x, w, bias, activation, y, threads);
-    if (shifted_forward_pays<T>(g)) {
+    const std::vector<View> views = conv_views(g, false);
+    switch (conv_choice<T>(g, views, false).way) {
+    case IMAGES:
+        return image_conv(g, views[0], forward_filters(g, w), input_images(g, x), output_images(g, y), bias, activation, threads);
+    case PADDED: return padded_forward(g, x, w, bias, activation, y, threads);
+    case SHIFTED: {
         ShiftedConv<T> p = shifted_problem(g, false, x, y);
         p.bias = bias, p.activation = activation;
-        return shifted_conv(p, {shifted_forward_view(g, w)}, flops_of(g), threads);
+        const std::vector<T> rows = g.channels_last ? filters_by_rows(g, w) : std::vector<T>();
+        return shifted_conv(p, {shifted_forward_view(g, g.channels_last ? rows.data() : w)}, flops_of(g), threads);
     }
-    gathered_forward(g, x, forward_filters(g, w), bias, activation, y, threads);
+    case GATHER: return gathered_forward(g, views, x, forward_filters(g, w), bias, activation, y, threads);
+    }
 }
 
 template <class T> void blocked_input_grad(const Geometry& g, const T* dy, const T* w, T* dx, int threads) {
-    if (images_input_grad_pay<T>(g))
-        return image_conv<T>(g, input_grad_views(g)[0], input_grad_filters(g, w), output_images(g, dy), input_images(g, dx),
-                             nullptr, LINEAR, threads);
-    if (shifted_input_grad_pays<T>(g)) {
+    const std::vector<View> views = conv_views(g, true);
+    const ConvWay way = conv_choice<T>(g, views, true).way;
+    if (way == IMAGES)
+        return image_conv<T>(g, views[0], input_grad_filters(g, w), output_images(g, dy), input_images(g, dx), nullptr, LINEAR,
+                             threads);
+    if (way == SHIFTED) {
         std::vector<T> packed;
-        const std::vector<ShiftedView<T>> views = shifted_gradient_views(g, w, packed, threads);
-        return shifted_conv(shifted_problem(g, true, dy, dx), views, flops_of(g), threads);
+        const std::vector<ShiftedView<T>> shifted = shifted_gradient_views(g, w, packed, threads);
+        return shifted_conv(shifted_problem(g, true, dy, dx), shifted, flops_of(g), threads);
     }
-    gathered_input_grad(g, dy, input_grad_filters(g, w), dx, threads);
+    gathered_input_grad(g, views, dy, input_grad_filters(g, w), dx, threads);
+}
+
+// What a forward pass or an input gradient takes on one thread, as the choice of its way expects.
+template <class T> double blocked_nanoseconds(const Geometry& g, bool input_grad) {
+    return conv_choice<T>(g, conv_views(g, input_grad), input_grad).nanoseconds;
 }
 
 // The packed filters of a pass, a view after another; none where its filters are read in place or are few.
 template <class T> std::vector<PackedFilters<T>> blocked_filters(const Geometry& g, bool input_grad, const T* w) {
-    const std::vector<View> views = input_grad ? input_grad_views(g) : std::vector<View>{forward_view(g)};
+    const std::vector<View> views = conv_views(g, input_grad);
     std::vector<PackedFilters<T>> packed;
-    if (input_grad ? images_input_grad_pay<T>(g) || shifted_input_grad_pays<T>(g)
-                   : images_forward_pay<T>(g) || padded_pays<T>(g) || shifted_forward_pays<T>(g))
-        return packed;
-    if (!g.channels_last && pointwise(views)) return packed;
+    if (conv_choice<T>(g, views, input_grad).way != GATHER || (!g.channels_last && pointwise(views))) return packed;
     const Filters<T> filters = input_grad ? input_grad_filters(g, w) : forward_filters(g, w);
     const idx depth = input_grad ? g.k_group() : g.c_group(), columns = input_grad ? g.c_group() : g.k_group();
     for (const View& v : views) packed.emplace_back(g, v, filters, g.groups, depth, columns);
@@ -178,14 +153,14 @@ void blocked_forward_prepared(const Geometry& g, const T* x, const T* packed, co
                               int threads) {
     Filters<T> filters = forward_filters<T>(g, nullptr);
     filters.packed = packed;
-    gathered_forward(g, x, filters, bias, activation, y, threads);
+    gathered_forward(g, conv_views(g, false), x, filters, bias, activation, y, threads);
 }
 
 template <class T>
 void blocked_input_grad_prepared(const Geometry& g, const T* dy, const T* packed, T* dx, int threads) {
     Filters<T> filters = input_grad_filters<T>(g, nullptr);
     filters.packed = packed;
-    gathered_input_grad(g, dy, filters, dx, threads);
+    gathered_input_grad(g, conv_views(g, true), dy, filters, dx, threads);
 }
 
 // Below a tile's rows of channels, rows are made of channels and taps together.

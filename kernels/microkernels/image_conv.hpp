@@ -109,35 +109,6 @@ struct ImagePositions {
     }
 };
 
-// Multiplied vectors of the kernel that takes an image at a time, whose lanes are positions or channels, to those of
-// this one, which leaves out what is outside the map and fills its lanes with images. An element moved between images
-// and lanes takes as long as MOVE products; a vector of positions is loaded once for all channels written.
-constexpr double MOVE = 2.7;  // from first layers of 8x8 maps (docs/performance.md)
-template <class T> double image_gain(const Geometry& g, const View& v, idx depth, idx columns, bool lanes_are_positions) {
-    constexpr int L = LANES<T>;
-    double inside = 1;
-    for (const Axis& x : v.axis) {
-        idx taps = 0;
-        for (const auto& [lo, hi] : taps_inside(x)) taps += hi - lo;
-        inside *= (double)taps / (x.out * x.taps());
-    }
-    const idx other = lanes_are_positions ? v.positions() : columns;
-    const double filled = (double)other / (ceil_div<idx>(other, L) * L), filled_here = (double)g.n / (ceil_div<idx>(g.n, L) * L);
-    const double loads = lanes_are_positions ? 1.0 / columns : 0, moves = MOVE * (depth + columns) / (v.taps() * depth * columns);
-    return (1 + loads) / filled / ((inside + moves) / filled_here);
-}
-
-// Thresholds from comparisons on random problems in both layouts (docs/performance.md): narrow maps gain from a ratio
-// of 1.1 on, wider ones, whose transposes leave the caches, later.
-template <class T>
-bool images_pay(const Geometry& g, const View& v, idx depth, idx columns, bool lanes_are_positions) {
-    const idx rows = v.axis[0].size * v.axis[1].size * v.axis[2].size * depth + LANES<T> * columns;
-    if (g.groups > 1 || g.taps() == 1 || v.positions() == 0 || v.taps() * depth > PADDED_DEPTH) return false;
-    if (g.n < LANES<T> / 2 || rows * VECTOR_BYTES > IMAGE_BLOCK_BYTES) return false;
-    const double least = v.axis[2].out <= LANES<T> ? 1.1 : 1.3;
-    return image_gain<T>(g, v, depth, columns, lanes_are_positions) > least;
-}
-
 // `view` has all positions of dest: one phase.
 template <class T>
 void image_conv(const Geometry& g, const View& view, const Filters<T>& f, const ImageArray<const T>& source,

@@ -5,6 +5,17 @@
 
 namespace fastconv {
 
+// (taps, C/groups, K) -> (K, C/groups, taps), as channels-first filters are.
+template <class T> std::vector<T> filters_by_rows(const Geometry& g, const T* w) {
+    const idx taps = g.taps(), depth = g.c_group();
+    std::vector<T> rows(taps * depth * g.k);
+    for (idx k = 0; k < g.k; k++)
+        for (idx i = 0; i < depth; i++)
+            for (idx t = 0; t < taps; t++) rows[(k * depth + i) * taps + t] = w[(t * depth + i) * g.k + k];
+    return rows;
+}
+
+// `w` is (K, C/groups, taps).
 template <class T> ShiftedView<T> shifted_forward_view(const Geometry& g, const T* w) {
     ShiftedView<T> v{forward_view(g), 1, {}};
     RowPart<T> all{0, g.k_group(), {}, w, g.c_group() * g.taps(), g.k * g.c_group() * g.taps() / g.groups};
