@@ -16,9 +16,8 @@ from strategies import conv_specs, pool_specs
 
 import fastconv as fc
 from fastconv.dispatch import runtime, settings
-from fastconv.dispatch.registry import ORDER, kernels_by_name, kernels_in_order
+from fastconv.dispatch.registry import ORDER, find_kernel, kernels_by_name, kernels_in_order
 from fastconv.dispatch.select import refusal, select, walk
-from fastconv.kernels.cython import rules
 from fastconv.kernels.kernel import CONV_PASSES, POOL_PASSES, Kernel
 from fastconv.ops.spec import ConvSpec, PoolSpec, conv_spec
 
@@ -90,7 +89,7 @@ def test_winograd_is_avoided_where_transforms_cost_more_than_they_save(pass_name
         if layout == "NHWC":
             x, w = (n, size, size, c), (3, 3, c, k)
         spec = conv_spec("conv2d", x, w, np.dtype(np.float32), padding=1, layout=layout)
-        return rules.winograd_avoid(pass_name, spec, 2)
+        return find_kernel("test", "cython.winograd").avoid(pass_name, spec, 2)
 
     for n, c, k, size in ((1, 64, 64, 56), (4, 512, 512, 7), (64, 32, 64, 32), (2, 48, 200, 28)):
         assert avoid(n, c, k, size) is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -56,11 +56,14 @@ def _kernel(functions: Any, isa: str, algorithm: str, passes: tuple[str, ...]) -
         allocated: int = functions.allocated(run[pass_name], (spec, *unwritten(pass_name, spec), threads))
         return allocated
 
+    avoid = getattr(rules, f"{algorithm}_avoid", rules.takes_all)
+    if algorithm == "winograd":
+        avoid = partial(avoid, functions.blocked_nanoseconds)
     return Kernel(
         f"cython.{algorithm}",
         run,
         unsupported=getattr(rules, f"{algorithm}_unsupported", rules.takes_all),
-        avoid=getattr(rules, f"{algorithm}_avoid", rules.takes_all),
+        avoid=avoid,
         sums_products=not algorithm.startswith("winograd"),
         isa=isa,
         prepared=found({p: f"{algorithm}_{p}_prepared" for p in ("forward", "input_grad")}),

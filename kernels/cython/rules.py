@@ -6,9 +6,13 @@ A threshold says where it was measured; docs/performance.md has the figures.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from fastconv.kernels.kernel import winograd_grad_refusal
+
+# What `cython.blocked` expects a forward pass or an input gradient to take.
+Nanoseconds = Callable[[str, Any], float]
 
 
 def takes_all(*problem: Any) -> None:
@@ -91,73 +95,70 @@ def strided_unsupported(pass_name: str, spec: Any) -> str | None:
 
 # On smaller maps one tile is all there is: 12.5 eps of the plane's largest at worst in 2000 trials.
 STRIDED_POSITIONS = 32
-# Transforms of a tile at stride 2: the four classes of x and the output; dy and the four phases of dx. Of the
-# filters, all classes. Beyond 12 MB of transformed filters, read again for each block of tiles, it is 3 to 6
-# times slower.
-STRIDED_COST = {"forward": (1800, 200), "input_grad": (450, 1000)}
-STRIDED_FILTERS, STRIDED_FILTER_BYTES = 360, 12 << 20
-STRIDED_MARGIN = 1.1  # 32 channels on 64x64 maps, where the costs say 1.12, are a draw
+# Nanoseconds of a product's vector at stride 2; of the transforms of a tile: the four classes of x and the
+# output, dy and the four phases of dx; of the filters, all classes; of a call. From 130 random problems a
+# pass. Beyond 12 MB of transformed filters, read again for each block of tiles, it is 3 to 6 times slower.
+STRIDED_PRODUCT = 0.12
+STRIDED_COST = {"forward": (470, 310, 150, 1100), "input_grad": (100, 510, 230, 5000)}
+STRIDED_FILTER_BYTES = 12 << 20
 
 
-def strided_avoid(pass_name: str, spec: Any) -> str | None:
+def strided_avoid(plain: Nanoseconds, pass_name: str, spec: Any) -> str | None:
     """The same decision at stride 2."""
     depth, columns, lanes = _channels(pass_name, spec)
-    if min(depth, columns) < FEW_CHANNELS:
-        return f"with {min(depth, columns)} channels a group, sums of products have a path of their own"
     vectors, taps = math.ceil(columns / lanes), spec.window[0]
     padded = math.ceil(depth / lanes) * lanes * vectors * lanes
     if 144 * spec.groups * padded * spec.dtype.itemsize > STRIDED_FILTER_BYTES:
         return "its transformed filters would not stay in the caches"
     out, products = 7 - (taps + 1) // 2, 121 if taps % 2 else 144
     tiles: int = spec.n * math.prod(math.ceil(size / out) for size in spec.out_size)
-    source, dest = STRIDED_COST[pass_name]
-    cost = (tiles * products + STRIDED_FILTERS) * depth * vectors
+    source, dest, filters, call = STRIDED_COST[pass_name]
+    cost = (tiles * products * STRIDED_PRODUCT + filters) * depth * vectors
     cost += tiles * (source * math.ceil(depth / lanes) + dest * vectors)
-    vector, tap, pixel = BLOCKED_LAST
-    blocked = spec.n * math.prod(spec.out_size) * (taps * taps * depth * (vector * vectors + tap) + pixel)
-    if cost * STRIDED_MARGIN > blocked:
-        return (
-            f"with its transforms it would take {cost / blocked:.2g} times what plain sums of products take"
-        )
-    return None
+    return _avoided(spec.groups * cost + call, plain(pass_name, spec))
 
 
-# What Winograd costs, in multiply-adds of vectors: the 36 products for a tile, a channel of the one side and
-# a vector of the other; the transforms of a tile for a vector of channels of each side; of the filters for a
-# channel and a vector. And the blocked kernel on a pixel: for a tap, a channel and a vector; for a tap and
-# a channel; itself. Fitted to 2900 measurements on random shapes (docs/performance.md); the ratios hold for
-# every vector width, since transforms and products are vector code alike.
-WINOGRAD_COST = {"forward": (36, 450, 200), "input_grad": (36, 450, 200), "filter_grad": (45, 600, 320)}
-FILTER_TRANSFORM = 120
-BLOCKED_LAST = (0.85, 0.25, 75)
-BLOCKED_FIRST = (1.1, 0, 0)
-BLOCKED_FILTER_GRAD = (1, 0.3, 20)
+# What Winograd costs, in nanoseconds: the 36 products for a tile, a channel of the one side and a vector of
+# the other; the transforms of a tile for a vector of channels of each side; of the filters for a channel
+# and a vector. Forward and input gradient: fitted to 1250 measurements on random problems, beside the
+# prices of conv_cost.hpp; the filter gradient earlier, to its own 970 (docs/performance.md). The ratios
+# hold for every vector width, since all of it is vector code.
+WINOGRAD_COST = {"forward": (4.4, 103, 43), "input_grad": (4.4, 103, 43), "filter_grad": (5.4, 72, 38)}
+FILTER_TRANSFORM = {"forward": 57, "input_grad": 57, "filter_grad": 14}
+# Of an element that is transposed, channels-first; of a call.
+WINOGRAD_MOVED, WINOGRAD_CALL = 0.078, 3800
+# Sums of products of the filter gradient on a pixel: for a tap, a channel and a vector; a tap and a
+# channel; itself.
+PLAIN_FILTER_GRAD = (0.12, 0.036, 2.4)
 VECTOR_BYTES = 64
-# Below it, `blocked` works on padded bands and volumes, whose cost the model does not know: on 3 channels it
-# takes 0.5 to 0.75 of Winograd's time, on 6 and 16 filters 0.75 to 0.9, on 8 and 32 filters 0.9 to 1.3.
+# Below it, plain filter gradients work on padded bands, whose cost the model does not know: on 3 channels
+# they take 0.5 to 0.75 of Winograd's time, on 6 and 16 filters 0.75 to 0.9, on 8 and 32 filters 0.9 to 1.3.
 FEW_CHANNELS = 8
 
 
-def winograd_avoid(pass_name: str, spec: Any, threads: int) -> str | None:
+def winograd_avoid(plain: Nanoseconds, pass_name: str, spec: Any, threads: int) -> str | None:
     """Whether transforms, and the parts of tiles beyond the map, cost more than fewer products save."""
     if winograd_unsupported(pass_name, spec) is not None:
         return None
     if shallow(pass_name, spec):
         return shallow_avoid(spec)
     if spec.stride == (2, 2):
-        return strided_avoid(pass_name, spec)
-    c = spec.c // spec.groups
-    if c < FEW_CHANNELS:
+        return strided_avoid(plain, pass_name, spec)
+    filter_grad, c = pass_name == "filter_grad", spec.c // spec.groups
+    if filter_grad and c < FEW_CHANNELS:
         return f"with {c} channels a group, sums of products have a path of their own"
-    winograd, blocked = winograd_cost(pass_name, spec), blocked_cost(pass_name, spec)
-    if winograd > blocked:
-        times = winograd / blocked
-        return f"with its transforms it would take {times:.2g} times what plain sums of products take"
-    return None
+    blocked = plain_filter_grad_cost(spec) if filter_grad else plain(pass_name, spec)
+    return _avoided(winograd_cost(pass_name, spec), blocked)
+
+
+def _avoided(winograd: float, plain: float) -> str | None:
+    if winograd <= plain:
+        return None
+    return f"with its transforms it would take {winograd / plain:.2g} times what plain sums of products take"
 
 
 def winograd_cost(pass_name: str, spec: Any) -> float:
-    """Multiply-adds of vectors in a group, by Winograd."""
+    """Nanoseconds by Winograd."""
     depth, columns, lanes = _channels(pass_name, spec)
     vectors = math.ceil(columns / lanes)
     out = 7 - spec.window[-1]
@@ -170,24 +171,25 @@ def winograd_cost(pass_name: str, spec: Any) -> float:
     products, source, dest = WINOGRAD_COST[pass_name]
     dest *= taps if pass_name == "filter_grad" else 1
     transforms = tiles * (taps * source * math.ceil(depth / lanes) + dest * vectors)
-    total: float = taps * (tiles * products + FILTER_TRANSFORM) * depth * vectors + transforms
-    return total
+    total: float = taps * (tiles * products + FILTER_TRANSFORM[pass_name]) * depth * vectors + transforms
+    return spec.groups * total + _winograd_call(pass_name, spec)
 
 
-def blocked_cost(pass_name: str, spec: Any) -> float:
-    """The same by sums of products."""
-    depth, columns, lanes = _channels(pass_name, spec)
-    cost: tuple[float, float, float] = BLOCKED_LAST if spec.channels_last else BLOCKED_FIRST
-    vector, tap, pixel = BLOCKED_FILTER_GRAD if pass_name == "filter_grad" else cost
-    size, taps = _positions(pass_name, spec), math.prod(spec.window)
-    vectors: float
-    if pass_name == "filter_grad" or spec.channels_last:
-        vectors = math.ceil(columns / lanes)
-    else:  # vectors of pixels: all lanes are filled, but the positions between two rows are computed too
-        vectors = columns / lanes * (size[-1] + spec.dilation[-1] * (spec.window[-1] - 1)) / size[-1]
-    pixels: int = spec.n * math.prod(size)
-    total: float = pixels * (taps * depth * (vector * vectors + tap) + pixel)
-    return total
+def _winograd_call(pass_name: str, spec: Any) -> float:
+    """What does not depend on tiles (filter gradient: part of the figures above)."""
+    if pass_name == "filter_grad":
+        return 0
+    moved = spec.n * (spec.c * math.prod(spec.size) + spec.k * math.prod(spec.out_size))
+    return WINOGRAD_CALL + (0 if spec.channels_last else WINOGRAD_MOVED * moved)
+
+
+def plain_filter_grad_cost(spec: Any) -> float:
+    """Nanoseconds of the filter gradient by sums of products."""
+    depth, columns, lanes = _channels("filter_grad", spec)
+    vector, tap, pixel = PLAIN_FILTER_GRAD
+    pixels: int = spec.n * math.prod(spec.out_size)
+    products = math.prod(spec.window) * depth * (vector * math.ceil(columns / lanes) + tap)
+    return spec.groups * pixels * (products + pixel)
 
 
 def _positions(pass_name: str, spec: Any) -> tuple[int, ...]:

@@ -20,16 +20,19 @@ struct ConvPrices {
     struct { double product, broadcast, border, pixel, filter, moved, call; } gather;
     struct { double product, load, fill, strided, run, filter, moved, call; } shifted;
     struct { double product, broadcast, fill, pixel, filter, moved, call; } padded;
-    struct { double product, load, read, written, filter, tap, call; } images;
+    struct { double product, run, position, read, written, filter, call; } images;
 };
 constexpr ConvPrices CONV_PRICES[2] = {{{0.114, 0.038, 1.1, 4.1, 0.26, 0.14, 5200},
                                         {0.087, 0.27, 0.98, 0.24, 4.7, 0.54, 0.44, 6600},
                                         {0.108, 0.074, 0.23, 0.28, 0.22, 0.081, 3700},
-                                        {0.035, 0.83, 0.19, 0.17, 0.59, 2.3, 1600}},
+                                        {0.121, 3.3, 5.2, 0.1, 0.17, 0.76, 2900}},
                                        {{0.125, 0.028, 0.97, 4.6, 0.086, 0, 6000},
                                         {0.094, 0.23, 0.91, 0.057, 8.6, 0.55, 0.117, 6100},
                                         {0.123, 0.031, 0.075, 1.4, 0.11, 0, 3700},
-                                        {0.04, 0.79, 0.14, 0.14, 0.36, 2.4, 2300}}};
+                                        {0.122, 3.2, 7.1, 0.07, 0.14, 0.61, 3100}}};
+
+// A tile of fewer vectors waits for its sums: 4 cycles for a product, two of which start in a cycle.
+constexpr double WAITING_PRODUCTS = 8;
 
 // Taps at which the source has an element, summed over an axis' positions.
 inline double taps_met(const Axis& x) {
@@ -107,9 +110,11 @@ template <class T> struct ConvCost {
     double images() const {
         const auto& p = price().images;
         const View& v = views[0];
-        const double blocks = ceil_div<idx>(g.n, LANES<T>), met = taps_met(v.axis[0]) * taps_met(v.axis[1]) * taps_met(v.axis[2]);
-        const double tiles = ceil_div<idx>((idx)columns, PIXEL_ROWS[1]);
-        return blocks * (met * depth * (p.product * columns + p.load * tiles) + p.tap * v.positions() * v.taps() / v.axis[2].taps() * tiles) +
+        const ImageBlocks<T> blocks(g.n, (idx)(source / g.n + LANES<T> * columns), PIXEL_VECTORS, 1);
+        const double met = taps_met(v.axis[0]) * taps_met(v.axis[1]) * taps_met(v.axis[2]);
+        const double tiles = ceil_div<idx>((idx)columns, PIXEL_ROWS[blocks.vectors]), runs = v.taps() / v.axis[2].taps();
+        const double products = std::max<double>(WAITING_PRODUCTS, columns / tiles * blocks.vectors);
+        return blocks.count * (tiles * (p.product * products * met * depth + p.run * runs * v.positions()) + p.position * v.positions()) +
                p.read * source + p.written * dest + p.filter * filters + p.call;
     }
 };
