@@ -64,7 +64,7 @@ template <class T> struct ConvCost {
     }
     const ConvPrices& price() const { return CONV_PRICES[g.channels_last != 0]; }
 
-    double gather() const {
+    double gather(bool kept) const {
         const auto& p = price().gather;
         double met = 0, tapped = 0, positions = 0;
         bool border = false;
@@ -76,7 +76,7 @@ template <class T> struct ConvCost {
         }
         const double pixel = g.channels_last && views.size() == 1 && one_tap_inside(views[0]) ? 1 : p.pixel;  // a plain product
         return each * (met * depth * (p.product * vectors + p.broadcast) + (border ? p.border * tapped : 0) + pixel * positions) +
-               p.filter * filters + p.moved * (source + dest) + p.call;
+               (kept ? 0 : p.filter * filters) + p.moved * (source + dest) + p.call;
     }
 
     double shifted() const {
@@ -148,9 +148,10 @@ struct ConvChoice {
 };
 
 // Decided for one thread: what a plan packs, and the order of the sums, shall not depend on the count of threads.
-template <class T> ConvChoice conv_choice(const Geometry& g, const std::vector<View>& views, bool input_grad) {
+// `kept`: by a plan that calls more than once, which packs the filters of GATHER in advance and of no other way.
+template <class T> ConvChoice conv_choice(const Geometry& g, const std::vector<View>& views, bool input_grad, bool kept = false) {
     const ConvCost<T> cost(g, views, input_grad);
-    ConvChoice best{GATHER, cost.gather()};
+    ConvChoice best{GATHER, cost.gather(kept)};
     auto offer = [&](ConvWay way, double nanoseconds) {
         if (nanoseconds < best.nanoseconds) best = {way, nanoseconds};
     };
