@@ -172,7 +172,8 @@ def winograd_cost(pass_name: str, spec: Any) -> float:
     dest *= taps if pass_name == "filter_grad" else 1
     transforms = tiles * (taps * source * math.ceil(depth / lanes) + dest * vectors)
     total: float = taps * (tiles * products + FILTER_TRANSFORM[pass_name]) * depth * vectors + transforms
-    return spec.groups * total + _winograd_call(pass_name, spec)
+    cost: float = spec.groups * total + _winograd_call(pass_name, spec)
+    return cost
 
 
 def _winograd_call(pass_name: str, spec: Any) -> float:
@@ -189,7 +190,8 @@ def plain_filter_grad_cost(spec: Any) -> float:
     vector, tap, pixel = PLAIN_FILTER_GRAD
     pixels: int = spec.n * math.prod(spec.out_size)
     products = math.prod(spec.window) * depth * (vector * math.ceil(columns / lanes) + tap)
-    return spec.groups * pixels * (products + pixel)
+    cost: float = spec.groups * pixels * (products + pixel)
+    return cost
 
 
 def _positions(pass_name: str, spec: Any) -> tuple[int, ...]:
