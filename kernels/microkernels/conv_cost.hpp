@@ -23,7 +23,7 @@ struct ConvPrices {
     struct { double product, run, position, read, written, filter, call; } images;
 };
 constexpr ConvPrices CONV_PRICES[2] = {{{0.114, 0.038, 1.1, 4.1, 0.26, 0.14, 5200},
-                                        {0.087, 0.27, 0.98, 0.24, 4.7, 0.54, 0.44, 6600},
+                                        {0.093, 0.27, 0.98, 0.24, 4.7, 0.54, 0.44, 6600},
                                         {0.108, 0.074, 0.23, 0.28, 0.22, 0.081, 3700},
                                         {0.121, 3.3, 5.2, 0.1, 0.17, 0.76, 2900}},
                                        {{0.125, 0.028, 0.97, 4.6, 0.086, 0, 6000},
@@ -48,6 +48,9 @@ inline double taps_met(const Axis& x) {
 inline double reach_of(const Axis& x) {
     return x.out * x.step + (x.taps() ? x.offset.back() - x.offset.front() : 0);
 }
+
+// Where each position of the destination reads one pixel.
+inline bool pointwise(const std::vector<View>& views) { return views.size() == 1 && one_tap_inside(views[0]); }
 
 template <class T> struct ConvCost {
     const Geometry& g;
@@ -74,7 +77,7 @@ template <class T> struct ConvCost {
             met += rows * W->out * W->taps();  // tiles along rows leave out the rows outside
             tapped += taps, positions += v.positions(), border = border || rows * taps_met(*W) < taps;
         }
-        const double pixel = g.channels_last && views.size() == 1 && one_tap_inside(views[0]) ? 1 : p.pixel;  // a plain product
+        const double pixel = g.channels_last && pointwise(views) ? 1 : p.pixel;  // a plain product
         return each * (met * depth * (p.product * vectors + p.broadcast) + (border ? p.border * tapped : 0) + pixel * positions) +
                (kept ? 0 : p.filter * filters) + p.moved * (source + dest) + p.call;
     }
@@ -118,9 +121,6 @@ template <class T> struct ConvCost {
                p.read * source + p.written * dest + p.filter * filters + p.call;
     }
 };
-
-// Where each position of the destination reads one pixel.
-inline bool pointwise(const std::vector<View>& views) { return views.size() == 1 && one_tap_inside(views[0]); }
 
 // Rows of positions in vectors of images must stay in L2, and sums below 512 products.
 template <class T> bool images_possible(const Geometry& g, const View& v, double depth, double columns) {
