@@ -128,7 +128,7 @@ template <class T> double blocked_nanoseconds(const Geometry& g, bool input_grad
 template <class T> std::vector<PackedFilters<T>> blocked_filters(const Geometry& g, bool input_grad, const T* w) {
     const std::vector<View> views = conv_views(g, input_grad);
     std::vector<PackedFilters<T>> packed;
-    if (conv_choice<T>(g, views, input_grad, true).way != GATHER || (!g.channels_last && pointwise(views))) return packed;
+    if (conv_choice<T>(g, views, input_grad).way != GATHER || (!g.channels_last && pointwise(views))) return packed;
     const Filters<T> filters = input_grad ? input_grad_filters(g, w) : forward_filters(g, w);
     const idx depth = input_grad ? g.k_group() : g.c_group(), columns = input_grad ? g.c_group() : g.k_group();
     for (const View& v : views) packed.emplace_back(g, v, filters, g.groups, depth, columns);

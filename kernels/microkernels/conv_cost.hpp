@@ -15,14 +15,15 @@ namespace fastconv {
 
 enum ConvWay { GATHER, SHIFTED, PADDED, IMAGES };
 
-// Nanoseconds, channels-first and channels-last.
+// Nanoseconds, channels-first and channels-last. Packing the filters of `gather` costs twice as much channels-first; it is
+// halved, since plans pack them once and must take the same way.
 struct ConvPrices {
     struct { double product, broadcast, border, pixel, filter, moved, call; } gather;
     struct { double product, load, fill, strided, run, filter, moved, call; } shifted;
     struct { double product, broadcast, fill, pixel, filter, moved, call; } padded;
     struct { double product, run, position, read, written, filter, call; } images;
 };
-constexpr ConvPrices CONV_PRICES[2] = {{{0.114, 0.038, 1.1, 4.1, 0.26, 0.14, 5200},
+constexpr ConvPrices CONV_PRICES[2] = {{{0.114, 0.038, 1.1, 4.1, 0.13, 0.14, 5200},
                                         {0.093, 0.27, 0.98, 0.24, 4.7, 0.54, 0.44, 6600},
                                         {0.108, 0.074, 0.23, 0.28, 0.22, 0.081, 3700},
                                         {0.121, 3.3, 5.2, 0.1, 0.17, 0.76, 2900}},
@@ -67,7 +68,7 @@ template <class T> struct ConvCost {
     }
     const ConvPrices& price() const { return CONV_PRICES[g.channels_last != 0]; }
 
-    double gather(bool kept) const {
+    double gather() const {
         const auto& p = price().gather;
         double met = 0, tapped = 0, positions = 0;
         bool border = false;
@@ -79,7 +80,7 @@ template <class T> struct ConvCost {
         }
         const double pixel = g.channels_last && pointwise(views) ? 1 : p.pixel;  // a plain product
         return each * (met * depth * (p.product * vectors + p.broadcast) + (border ? p.border * tapped : 0) + pixel * positions) +
-               (kept ? 0 : p.filter * filters) + p.moved * (source + dest) + p.call;
+               p.filter * filters + p.moved * (source + dest) + p.call;
     }
 
     double shifted() const {
@@ -148,10 +149,9 @@ struct ConvChoice {
 };
 
 // Decided for one thread: what a plan packs, and the order of the sums, shall not depend on the count of threads.
-// `kept`: by a plan that calls more than once, which packs the filters of GATHER in advance and of no other way.
-template <class T> ConvChoice conv_choice(const Geometry& g, const std::vector<View>& views, bool input_grad, bool kept = false) {
+template <class T> ConvChoice conv_choice(const Geometry& g, const std::vector<View>& views, bool input_grad) {
     const ConvCost<T> cost(g, views, input_grad);
-    ConvChoice best{GATHER, cost.gather(kept)};
+    ConvChoice best{GATHER, cost.gather()};
     auto offer = [&](ConvWay way, double nanoseconds) {
         if (nanoseconds < best.nanoseconds) best = {way, nanoseconds};
     };
