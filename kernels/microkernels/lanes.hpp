@@ -70,22 +70,6 @@ template <class T, int L> inline Run<T, L> larger(Run<T, L> a, Run<T, L> b) {
     else return a > b ? a : b;
 }
 
-// Past the caches, where `to` is aligned to a whole vector; shorter runs go the usual way. End with stream_end.
-template <class V> inline void stream(V* to, V v) {
-#if defined(__AVX512F__)
-    if constexpr (sizeof(V) == 64) return _mm512_stream_si512((__m512i*)to, (__m512i)v);
-#endif
-#if defined(__AVX__)
-    if constexpr (sizeof(V) == 32) return _mm256_stream_si256((__m256i*)to, (__m256i)v);
-#endif
-    *to = v;
-}
-inline void stream_end() {
-#if defined(__SSE2__)
-    _mm_sfence();
-#endif
-}
-
 template <int V> using Constant = std::integral_constant<int, V>;
 
 // Calls body(Constant<L>) with the lanes of a vector, halved until they are at most `count`.

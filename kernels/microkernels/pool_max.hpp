@@ -88,7 +88,7 @@ void max_pool_last(const Windows& g, const T* x, T* y, I* argmax, idx begin, idx
                 pixel(Constant<0>{});
         }
     }
-    if constexpr (STREAM) stream_end();
+    if constexpr (STREAM) streamed();
 }
 
 // Beyond it, results of channels-last pooling are not kept in the caches: about an L3.

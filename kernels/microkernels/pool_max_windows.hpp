@@ -71,8 +71,8 @@ inline void store_max(const WindowRows& rows, idx count, idx dilation, Tap tap, 
     if (__builtin_expect(has_nan<T, L>(best.sum), 0))
         return store_max_nan<T, I, L, WHERE>(rows, count, dilation, tap, first, y, argmax);
     if constexpr (STREAM) {
-        stream((Run<T, L>*)y, best.value);
-        if constexpr (WHERE) stream((Run<I, L>*)argmax, Run<I, L>(best.at + first));
+        stream(y, best.value);
+        if constexpr (WHERE) stream(argmax, Run<I, L>(best.at + first));
         return;
     }
     *(Run<T, L>*)y = best.value;

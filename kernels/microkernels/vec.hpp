@@ -29,17 +29,23 @@ template <class T> using Vec = typename VecOf<T, LANES<T>>::type;
 
 template <class T> inline Vec<T> load(const T* p) { return *(const Vec<T>*)p; }
 template <class T> inline void store(T* p, Vec<T> v) { *(Vec<T>*)p = v; }
-// To memory past the caches, which need not fetch the lines first: of whole lines, aligned. Others see it after `streamed`.
+// To memory past the caches, which need not fetch the line first: of an aligned vector; shorter runs go the usual way.
+// Others see it after `streamed`.
+constexpr bool STREAMS = VECTOR_BYTES == 64;  // stores of half lines and less gain nothing
+template <class V> inline void stream(void* to, V v) {
 #if defined(__AVX512F__)
-constexpr bool STREAMS = true;
-inline void stream(float* p, Vec<float> v) { _mm512_stream_ps(p, (__m512)v); }
-inline void stream(double* p, Vec<double> v) { _mm512_stream_pd(p, (__m512d)v); }
-inline void streamed() { _mm_sfence(); }
-#else
-constexpr bool STREAMS = false;  // stores of half lines and less gain nothing
-template <class T> inline void stream(T* p, Vec<T> v) { store(p, v); }
-inline void streamed() {}
+    if constexpr (sizeof(V) == 64) return _mm512_stream_si512((__m512i*)to, (__m512i)v);
 #endif
+#if defined(__AVX__)
+    if constexpr (sizeof(V) == 32) return _mm256_stream_si256((__m256i*)to, (__m256i)v);
+#endif
+    memcpy(to, &v, sizeof(V));
+}
+inline void streamed() {
+#if defined(__SSE2__)
+    _mm_sfence();
+#endif
+}
 template <class T> inline Vec<T> broadcast(T s) { return s - Vec<T>{}; }
 
 // A line into level 1, or 2. For functions that do nothing else: gcc takes those for free of effects and drops their
