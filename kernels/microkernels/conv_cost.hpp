@@ -5,6 +5,7 @@
 #pragma once
 #include <algorithm>
 
+#include "gather_boxes.hpp"
 #include "image_conv.hpp"
 #include "lanes.hpp"
 #include "padded_conv.hpp"
@@ -67,6 +68,15 @@ template <class T> struct ConvCost {
     }
     const ConvPrices& price() const { return CONV_PRICES[g.channels_last != 0]; }
 
+    // Channels-first, a box transposes all it reads: rows that several boxes read are moved as often.
+    double boxes_overlap() const {
+        const Axis *H = &views[0].axis[1], *W = &views[0].axis[2];
+        if (g.channels_last || H->taps() == 0) return 1;
+        const double rows = H->out * H->step, spread = reach_of(*H) - rows;
+        const double own = std::min(rows, std::max(1.0, SOURCE_BYTES / (sizeof(T) * depth * W->size) - spread));
+        return std::max(1.0, std::min((double)H->size, own + spread) / own * rows / H->size);
+    }
+
     double gather() const {
         const auto& p = price().gather;
         double met = 0, tapped = 0, positions = 0;
@@ -79,7 +89,7 @@ template <class T> struct ConvCost {
         }
         const double pixel = g.channels_last && pointwise(views) ? 1 : p.pixel;  // a plain product
         return each * (met * depth * (p.product * vectors + p.broadcast) + (border ? p.border * tapped : 0) + pixel * positions) +
-               p.filter * filters + p.moved * (source + dest) + p.call;
+               p.filter * filters + p.moved * (source * boxes_overlap() + dest) + p.call;
     }
 
     double shifted() const {
