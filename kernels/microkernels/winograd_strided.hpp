@@ -13,6 +13,7 @@
 namespace fastconv {
 
 constexpr idx STRIDED_RUN = 7;              // tiles whose slab of both column classes (28 KB) stays in level 1
+constexpr idx STRIDED_KC = 128;             // longer sums would break the error bound on positive data
 constexpr idx STRIDED_SUM_BYTES = 3 << 18;  // of as many panels as share a transformed tile's way through L1
 
 // The two classes of an axis.
@@ -207,9 +208,9 @@ private:
 
     void multiply(int product, idx lo, idx hi, idx count, int width, const T* filters, T* to, Scratch& s) {
         const idx ld = width * L;
-        for (idx d = lo; d < hi; d += WINOGRAD_KC)
+        for (idx d = lo; d < hi; d += STRIDED_KC)
             multiply_panel<T>(count, {s.v + product * stride + d, row, 1}, filters + product * layout.product(width) + d * ld,
-                              std::min(WINOGRAD_KC, hi - d), width, to + product * sums, ld, d > lo);
+                              std::min(STRIDED_KC, hi - d), width, to + product * sums, ld, d > lo);
     }
 
     void write_outputs(idx group, idx first, idx end, idx count, Scratch& s) {

@@ -1,7 +1,7 @@
 // Winograd's minimal filtering F(m, r) with 6-point tiles: m outputs of r taps by 6 products (m + r = 7).
 //
-// Interpolation points 0, +-5/8, +-3/2, infinity: by measurement about half the error of 0, +-1, +-2 (Barabasz et
-// al. 2018 on why); their squares are exact in float32. All three transforms use the symmetry of +-p.
+// Interpolation points 0, +-3/4, +-3/2, infinity: by measurement about a third of the error of 0, +-1, +-2 (Barabasz et
+// al. 2018 on why), with +-5/8 half of it; their squares are exact in float32. All three transforms use the symmetry of +-p.
 // Lavin, Gray 2015; one transform serves F(4, 3) and F(2, 5), and the filter gradient's F(3, 4) and F(5, 2).
 #pragma once
 #include "geometry.hpp"
@@ -10,7 +10,7 @@
 namespace fastconv {
 
 constexpr int POINTS = 6;
-constexpr double PA = 5.0 / 8, PB = 3.0 / 2, PA2 = PA * PA, PB2 = PB * PB;
+constexpr double PA = 3.0 / 4, PB = 3.0 / 2, PA2 = PA * PA, PB2 = PB * PB;
 
 // B^T d: rows are the products of (x - p) over the other points.
 template <class T> inline void input_transform(const Vec<T> d[POINTS], Vec<T> t[POINTS]) {

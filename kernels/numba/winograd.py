@@ -2,7 +2,7 @@
 
     y = A^T [(G w G^T) * (B^T x B)] A          (Lavin and Gray 2015)
 
-on 6 x 6 tiles of x that overlap by two. Interpolation at 0, +-5/8, +-3/2 and infinity rounds five times
+on 6 x 6 tiles of x that overlap by two. Interpolation at 0, +-3/4, +-3/2 and infinity rounds five times
 worse than the plain sum, half of what the usual 0, +-1, +-2 does (Barabasz et al. 2018). The input
 gradient is the same on dy with turned filters; the filter gradient is the transposed algorithm, G^T [(B^T
 x B) * (A dy A^T)] G.

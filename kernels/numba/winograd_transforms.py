@@ -1,6 +1,6 @@
 """The transforms of F(m, r) with 6-point tiles, m + r = 7, on tiles of vectors in registers.
 
-Interpolation at 0, +-5/8, +-3/2 and infinity; the symmetry of +-p halves the products. A transform is written
+Interpolation at 0, +-3/4, +-3/2 and infinity; the symmetry of +-p halves the products. A transform is written
 once, for whatever can be added and multiplied: arrays, or values of the code that is being made.
 """
 
@@ -23,7 +23,7 @@ from fastconv.kernels.numba.vector import (
 )
 
 POINTS = 6
-P, Q = 5 / 8, 3 / 2
+P, Q = 3 / 4, 3 / 2
 PP, QQ = P * P, Q * Q
 # 1 / product of the distances to the other points, for each pair
 NP, NQ = 1 / (2 * PP * (PP - QQ)), 1 / (2 * QQ * (QQ - PP))
