@@ -60,6 +60,8 @@ SHALLOW_BLOCKED = {True: (0.48, 0.52, 0.2, 2.2, 7.6, 43e3), False: (0, 1, 0.2, 7
 
 def shallow_avoid(spec: Any) -> str | None:
     """Whether few channels take longer with transforms than the paths that `blocked` has for them."""
+    if spec.k < FEW_CHANNELS:
+        return f"with {spec.k} filters most of a vector is empty"
     (high, wide), last = spec.stride, spec.channels_last
     lanes, depth = VECTOR_BYTES // spec.dtype.itemsize, spec.c * high * wide
     vectors, out = math.ceil(spec.k / lanes), 7 - math.ceil(spec.window[0] / high)
@@ -131,8 +133,8 @@ WINOGRAD_MOVED, WINOGRAD_CALL = 0.078, 3800
 # channel; itself.
 PLAIN_FILTER_GRAD = (0.12, 0.036, 2.4)
 VECTOR_BYTES = 64
-# Below it, plain filter gradients work on padded bands, whose cost the model does not know: on 3 channels
-# they take 0.5 to 0.75 of Winograd's time, on 6 and 16 filters 0.75 to 0.9, on 8 and 32 filters 0.9 to 1.3.
+# Below it, on either side, sums of products are at least as fast (filter gradients of 3 channels take 0.5 to 0.75
+# of Winograd's time, of 6 and 16 filters 0.75 to 0.9, of 8 and 32 filters 0.9 to 1.3), and exact where they can be.
 FEW_CHANNELS = 8
 
 
@@ -142,11 +144,12 @@ def winograd_avoid(plain: Nanoseconds, pass_name: str, spec: Any, threads: int) 
         return None
     if shallow(pass_name, spec):
         return shallow_avoid(spec)
+    c = min(spec.c, spec.k) // spec.groups
+    if c < FEW_CHANNELS:
+        return f"with {c} channels a group, sums of products have a path of their own"
     if spec.stride == (2, 2):
         return strided_avoid(plain, pass_name, spec)
-    filter_grad, c = pass_name == "filter_grad", spec.c // spec.groups
-    if filter_grad and c < FEW_CHANNELS:
-        return f"with {c} channels a group, sums of products have a path of their own"
+    filter_grad = pass_name == "filter_grad"
     blocked = plain_filter_grad_cost(spec) if filter_grad else plain(pass_name, spec)
     return _avoided(winograd_cost(pass_name, spec), blocked)
 
