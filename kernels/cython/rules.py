@@ -133,8 +133,9 @@ WINOGRAD_MOVED, WINOGRAD_CALL = 0.078, 3800
 # channel; itself.
 PLAIN_FILTER_GRAD = (0.12, 0.036, 2.4)
 VECTOR_BYTES = 64
-# Below it, on either side, sums of products are at least as fast (filter gradients of 3 channels take 0.5 to 0.75
-# of Winograd's time, of 6 and 16 filters 0.75 to 0.9, of 8 and 32 filters 0.9 to 1.3), and exact where they can be.
+# Below it, on either side, sums of products are at least as fast (filter gradients of 3 channels take 0.5
+# to 0.75 of Winograd's time, of 6 and 16 filters 0.75 to 0.9, of 8 and 32 filters 0.9 to 1.3), and exact
+# where they can be.
 FEW_CHANNELS = 8
 
 
