@@ -14,8 +14,11 @@ namespace fastconv {
 
 // A block's rows take up to 512 KB of L2; where they are few, columns are read in place by each tile.
 constexpr idx POINTWISE_GRAD_PIXELS = 256, POINTWISE_GRAD_ROWS = 512, POINTWISE_GRAD_IN_PLACE_ROWS = 4 * MR;
-// Rows or columns that make a job; with fewer, what all jobs read would come from memory faster than it does.
-constexpr idx POINTWISE_GRAD_JOB = 64;
+// Rows or columns that make a job, each of which reads all of the other operand: 64 took 3% longer than 128.
+constexpr idx POINTWISE_GRAD_JOB = 128;
+// Pixels a thread from which each sums its own (at 256 adding up takes what it saves, at 392 it wins 5%), and channels a
+// thread below which it always does.
+constexpr idx POINTWISE_GRAD_THREAD_PIXELS = 3 * POINTWISE_GRAD_PIXELS / 2, POINTWISE_GRAD_LEAST = 64;
 
 // x at the window, or dy, of a group.
 template <class T> struct PixelMatrix {
@@ -111,14 +114,18 @@ void pack_pixels(const PixelMatrix<T>& m, const T* from, const std::vector<Pixel
     for (idx i = 0; count < ld && i < pixels; i++) clear_run(panel + i * ld + count, ld - count);
 }
 
-// What tiles prefetch of an operand's next block, where a pixel's channels lie together: a line of each pixel.
-template <class T> struct BlockAhead {
-    const T* at;
-    idx step, tiles;
-    BlockAhead(const PixelMatrix<T>& m, const T* at, idx channels)
-        : at(at), step(m.pixel()), tiles(m.channel == 1 ? ceil_div(channels, LINE) : 0) {}
-    void set(idx tile, EvenRows<T>* even) const { even->ahead = at + tile * LINE, even->ahead_step = step; }
+// What tiles prefetch, where a pixel's channels lie together, a line of each pixel: at the start of a panel the columns
+// of the next, which its first tile packs, and at the end of a block the rows of the next one.
+template <class T> struct Ahead {
     static constexpr idx LINE = 64 / sizeof(T);
+    const T* at;  // none after the last
+    idx step, lines;
+    Ahead(const PixelMatrix<T>& m, const T* at, idx channels)
+        : at(at), step(m.pixel()), lines(at && m.channel == 1 ? ceil_div(channels, LINE) : 0) {}
+    bool set(idx line, EvenRows<T>* even) const {
+        if (line < lines) even->ahead = at + line * LINE, even->ahead_step = step;
+        return line < lines;
+    }
 };
 
 // Adds a block of pixels to a job's sums, or starts them.
@@ -134,24 +141,26 @@ void add_pixel_block(const PointwiseGrad<T>& p, const PointwiseGradJob<T>& job, 
     s.segments.clear();
     for (const PixelPiece& piece : s.pieces) s.segments.push_back({piece.length, piece.rows, piece.at});
     const PixelRun next = pixel_run(p.view, end);
-    const BlockAhead<T> ahead_columns(p.columns, y + p.columns.of(next), job.columns);
-    const BlockAhead<T> ahead_rows(p.rows, x + p.rows.of(next), job.rows);
-    idx tile = pack && end < job.last ? 0 : ahead_columns.tiles + ahead_rows.tiles;
+    const bool more = end < job.last;
+    const Ahead<T> ahead_rows(p.rows, more ? x + p.rows.of(next) : nullptr, job.rows);
+    const T* const columns = y + s.pieces[0].columns;
     for (idx first = 0; first < job.rows; first += POINTWISE_GRAD_ROWS) {
         const idx last = std::min(first + POINTWISE_GRAD_ROWS, job.rows);
         for (idx j = 0; j < panels.count; j++) {
             const int width = panels.width(j), lanes = (int)(panels.filled(j) - (width - 1) * L);
             const T* from = y + panels.first(j) * p.columns.channel;
             if (!in_place) pack_pixels(p.columns, from, s.pieces, panels.filled(j), s.panel, width * L, s.planes);
-            for (idx row = first; row < last; row += MR, tile++) {
+            const idx then = j + 1 < panels.count ? j + 1 : 0;
+            const bool here = then > 0 || last < job.rows;
+            const Ahead<T> ahead(p.columns, here ? columns + panels.first(then) : more ? y + p.columns.of(next) : nullptr,
+                                 panels.filled(then));
+            for (idx row = first, n = 0; row < last; row += MR, n++) {
                 const int m = (int)std::min<idx>(MR, last - row);
                 EvenRows<T> even{x + row * p.rows.channel, p.rows.channel, p.rows.pixel(),
                                  job.to + row * job.ld + panels.first(j), job.ld};
                 even.ahead = even.a;
-                if (tile < ahead_columns.tiles)
-                    ahead_columns.set(tile, &even);
-                else if (tile < ahead_columns.tiles + ahead_rows.tiles)
-                    ahead_rows.set(tile - ahead_columns.tiles, &even);
+                const idx left = (panels.count - 1 - j) * ceil_div(last - first, (idx)MR) + (last - 1 - row) / MR;
+                if (pack && !ahead.set(n, &even) && last == job.rows) ahead_rows.set(left, &even);
                 const bool there = in_place && (!pack || row == first);
                 if (there && pack) even.packed = s.panel;
                 even_tile_of<T, true>(m, width)(s.segments.data(), (idx)s.segments.size(), even,
@@ -209,26 +218,27 @@ template <class T> double pointwise_grad_cost(const Geometry& g, const Pointwise
            (transposed ? 5.0 * rows * columns / LANES<T> / (g.n * g.out_pixels()) : 0);
 }
 
-// How the work is cut: all pixels of some rows or columns, which are those that a job has to itself, or some pixels
-// of all, whose sums are then added in the order of the parts.
+// How the work is cut: some pixels of all rows and columns, whose sums are then added in the order of the parts, or all
+// pixels of some rows or columns, where pixels are few or sums large.
 struct PointwiseGradCut {
     idx parts;
     bool pixels;
-    PointwiseGradCut(idx groups, idx channels, idx bytes, int threads) : parts(1), pixels(false) {
+    PointwiseGradCut(idx groups, idx channels, idx pixel_count, idx bytes, int threads) : parts(1), pixels(false) {
         if (threads == 1 || groups % threads == 0) return;
-        parts = std::min<idx>(channels / POINTWISE_GRAD_JOB, ceil_div<idx>(4 * threads, groups)) / threads * threads;
-        pixels = parts == 0 && bytes <= PRIVATE_GRAD_BYTES;
-        if (parts == 0) parts = threads;
+        const idx jobs = std::min<idx>(channels / POINTWISE_GRAD_JOB, ceil_div<idx>(4 * threads, groups)) / threads * threads;
+        pixels = bytes <= PRIVATE_GRAD_BYTES && (channels < threads * POINTWISE_GRAD_LEAST ||
+                                                 pixel_count >= threads * POINTWISE_GRAD_THREAD_PIXELS);
+        parts = pixels || jobs == 0 ? threads : jobs;
     }
 };
 
-// Adds the parts of the sums, in order, to the first.
-template <class T> void add_parts(T* sums, idx part_size, idx parts, idx size, int threads) {
+// Adds the other parts of the sums, in order, to the first.
+template <class T> void add_parts(T* to, const T* sums, idx part_size, idx parts, idx size, int threads) {
     constexpr idx PIECE = 4096;
     parallel_for(ceil_div(size, PIECE), threads, [&](idx piece, int) {
         const idx end = std::min(size, (piece + 1) * PIECE);
         for (idx part = 1; part < parts; part++)
-            for (idx i = piece * PIECE; i < end; i++) sums[i] += sums[part * part_size + i];
+            for (idx i = piece * PIECE; i < end; i++) to[i] += sums[part * part_size + i];
     });
 }
 
@@ -252,20 +262,22 @@ void pointwise_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T*
     threads = useful_threads(threads, pixels, flops_of(g));
     const bool cut_rows = p.in_place();
     const idx channels = cut_rows ? rows : columns, unit = cut_rows ? (idx)MR : LANES<T>;
-    const PointwiseGradCut cut(g.groups, channels, bytes, threads);
+    const PointwiseGradCut cut(g.groups, channels, pixels, bytes, threads);
     const idx buffers = cut.pixels ? cut.parts : transposed ? 1 : 0, buffer = size + g.k;
-    Workspace sums(buffers * padded_bytes<T>(buffer), 1), workspace(PointwiseGradScratch<T>::bytes(), threads);
-    T* parts = (T*)sums.of(0);
+    Workspace memory(buffers * padded_bytes<T>(buffer), 1), workspace(PointwiseGradScratch<T>::bytes(), threads);
     const idx part_size = padded_bytes<T>(buffer) / sizeof(T);
+    T *const parts = (T*)memory.of(0), *const sums = transposed ? parts : dw;
     if (db) std::fill(db, db + g.k, T(0));
     parallel_for(g.groups * cut.parts, threads, [&](idx i, int thread) {
         PointwiseGradScratch<T> scratch(workspace.of(thread));
         const idx part = i % cut.parts;
-        PointwiseGradJob<T> job{i / cut.parts, 0, rows, 0, columns, 0, pixels, buffers ? parts : dw, ld, db};
+        PointwiseGradJob<T> job{i / cut.parts, 0, rows, 0, columns, 0, pixels, sums, ld, db};
         if (cut.pixels) {
             job.first = pixels * part / cut.parts, job.last = pixels * (part + 1) / cut.parts;
-            job.to += part * part_size;
-            if (db) job.db = job.to + size, std::fill_n(job.db + job.group * g.k_group(), g.k_group(), T(0));
+            if (part > 0) {
+                job.to = parts + part * part_size;
+                if (db) job.db = job.to + size, std::fill_n(job.db + job.group * g.k_group(), g.k_group(), T(0));
+            }
         } else {
             const idx units = ceil_div(channels, unit), first = units * part / cut.parts * unit;
             const idx count = std::min(channels, units * (part + 1) / cut.parts * unit) - first;
@@ -274,14 +286,14 @@ void pointwise_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T*
         job.to += job.group * group_step + job.row * ld + job.column;
         run_pointwise_grad_job(p, job, scratch);
     });
-    if (cut.pixels) add_parts(parts, part_size, cut.parts, buffer, threads);
-    if (cut.pixels && db) copy_run(db, parts + size, g.k);
+    if (cut.pixels) {
+        add_parts(sums, parts, part_size, cut.parts, size, threads);
+        if (db) add_parts(db, parts + size, part_size, cut.parts, g.k, 1);
+    }
     if (transposed)
         for (idx group = 0; group < g.groups; group++)
-            transpose(parts + group * group_step, columns, rows, columns,
+            transpose(sums + group * group_step, columns, rows, columns,
                       dw + group * (last ? rows : rows * columns), last ? g.k : rows);
-    else if (cut.pixels)
-        copy_run(dw, parts, size);
 }
 
 }  // namespace fastconv
