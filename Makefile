@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-SOURCES = pyproject.toml setup.py $(wildcard kernels/cython/*.p* kernels/microkernels/*.hpp)
+SOURCES = pyproject.toml setup.py $(wildcard kernels/cython/*.pyx kernels/cython/*.pxi kernels/microkernels/*)
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # The installs of these commands fail where the kernels do not compile; a user's falls back to pure Python.
 CHECKED = FASTCONV_REQUIRE_COMPILED=1
@@ -33,7 +33,7 @@ format: $(VENV)/tools ## repair style and formatting
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-types: $(VENV)/tools ## check types
+types: $(VENV)/installed $(VENV)/tools ## check types
 	BIN=$(abspath $(BIN)) .ci/types
 
 wheel: $(VENV)/tools ## build the source distribution, and the wheel from it, into dist/
@@ -53,7 +53,7 @@ adapters: $(VENV)/installed ## test the adapters against the real hosts, with th
 coverage: $(VENV)/installed ## require 95% of the Python lines, Numba's kernels as Python; SHORT=1 for the latter alone
 	BIN=$(abspath $(BIN)) SHORT=$(SHORT) .ci/coverage
 
-sanitize: $(VENV)/tools ## run the kernel tests under AddressSanitizer, UndefinedBehaviorSanitizer and Cython's bounds checks
+sanitize: $(VENV)/installed $(VENV)/tools ## run the kernel tests under AddressSanitizer, UndefinedBehaviorSanitizer and Cython's bounds checks
 	BIN=$(abspath $(BIN)) PROFILE=$(PROFILE) ISAS=$(ISAS) .ci/sanitize
 
 fuzz: $(VENV)/installed ## call the public functions with random and hostile problems
@@ -76,6 +76,6 @@ $(VENV)/installed: $(VENV)/python $(SOURCES)
 	$(CHECKED) $(PIP) --editable '.[all,test]'
 	@touch $@
 
-$(VENV)/tools: $(VENV)/installed .ci/tools.txt
+$(VENV)/tools: $(VENV)/python .ci/tools.txt
 	$(PIP) --requirement .ci/tools.txt
 	@touch $@

@@ -1,4 +1,4 @@
-"""Compile the Cython kernels: one wrapper module per instruction set, all from the same sources.
+"""Compile the Cython kernels: one module per instruction set, all from the same sources.
 
 Everything else is in pyproject.toml. A machine without a C++ compiler installs the pure Python package.
 Environment variables of a build, for developers:
@@ -10,10 +10,14 @@ Environment variables of a build, for developers:
     FASTCONV_BOUNDSCHECK=1        Cython checks the bounds of every array access
 """
 
+import copy
 import os
 import platform
 import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from setuptools import Extension, setup
@@ -44,10 +48,14 @@ WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-function", "-Wno-psabi", "-Wno-cpp"
 LAST_FLAGS = os.environ.get("FASTCONV_BUILD_FLAGS", "").split()
 
 
-def extension(name: str, isa_flags: list[str]) -> Extension:
+# C++ that is compiled beside the wrapper, what takes longest first.
+UNITS = [f"kernels/microkernels/{name}.cc" for name in ("blocked", "pool", "depthwise", "winograd", "direct")]
+
+
+def extension(name: str, isa_flags: list[str], units: list[str]) -> Extension:
     ext = Extension(
         f"fastconv.kernels.cython.{name}",
-        [f"kernels/cython/{name}.pyx"],
+        [*units, f"kernels/cython/{name}.pyx"],
         include_dirs=["kernels/microkernels", np.get_include()],
         depends=[str(p) for d in ("cython/*.pxi", "microkernels/*.hpp") for p in Path("kernels").glob(d)],
         define_macros=[
@@ -67,18 +75,25 @@ def extension(name: str, isa_flags: list[str]) -> Extension:
 
 
 class BuildExt(build_ext):
-    """Add the OpenMP flags where the compiler has OpenMP, or the kernels run on one thread."""
+    """Compile all units of all extensions in parallel, with OpenMP where the compiler has it."""
 
     def finalize_options(self) -> None:
         super().finalize_options()
-        self.parallel = self.parallel or os.cpu_count()
+        self.parallel = len(self.extensions)
 
     def build_extensions(self) -> None:
         if os.environ.get("FASTCONV_NO_OPENMP") != "1" and self.has_openmp():
             for ext in self.extensions:
                 ext.extra_compile_args.append("-fopenmp")
                 ext.extra_link_args.append("-fopenmp")
-        super().build_extensions()
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            self.compiler.compile = in_pool(pool, self.compiler.compile)
+            super().build_extensions()
+
+    def build_extension(self, ext: Extension) -> None:
+        own = copy.copy(self)
+        own.build_temp = os.path.join(self.build_temp, ext.name)  # a unit's objects for each instruction set
+        super(BuildExt, own).build_extension(ext)
 
     def has_openmp(self) -> bool:
         with tempfile.TemporaryDirectory() as folder:
@@ -94,7 +109,20 @@ class BuildExt(build_ext):
         return True
 
 
+def in_pool(pool: ThreadPoolExecutor, compile: Callable[..., list[str]]) -> Callable[..., list[str]]:
+    """A compiler's method `compile`, each source in a process that the pool waits for."""
+
+    def compile_all(sources: list[str], **options: Any) -> list[str]:
+        objects = pool.map(lambda source: compile([source], **options), sources)
+        return [name for names in objects for name in names]
+
+    return compile_all
+
+
 setup(
-    ext_modules=[extension("_cpu", []), *(extension(name, flags) for name, flags in ISA_FLAGS.items())],
+    ext_modules=[
+        extension("_cpu", [], []),
+        *(extension(name, flags, UNITS) for name, flags in ISA_FLAGS.items()),
+    ],
     cmdclass={"build_ext": BuildExt},
 )

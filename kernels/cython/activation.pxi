@@ -1,6 +1,6 @@
 # What follows a convolution in a backward pass.
 
-cdef extern from "activation_grad.hpp" namespace "fastconv" nogil:
+cdef extern from "entries.hpp" namespace "fastconv" nogil:
     void c_activation_grad "fastconv::activation_grad"[T](const T*, const T*, T*, cnp.npy_intp, Activation, int) except +
 
 

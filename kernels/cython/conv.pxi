@@ -12,7 +12,7 @@ ctypedef void (*prepare32)(const Geometry&, cppbool, const float*, float*, int) 
 ctypedef void (*prepare64)(const Geometry&, cppbool, const double*, double*, int) except + nogil
 
 
-cdef extern from "blocked.hpp" namespace "fastconv" nogil:
+cdef extern from "entries.hpp" namespace "fastconv" nogil:
     void c_blocked_forward "fastconv::blocked_forward"[T](const Geometry&, const T*, const T*, const T*, Activation, T*, int) except +
     void c_blocked_input_grad "fastconv::blocked_input_grad"[T](const Geometry&, const T*, const T*, T*, int) except +
     void c_blocked_filter_grad "fastconv::blocked_filter_grad"[T](const Geometry&, const T*, const T*, T*, T*, int) except +
@@ -22,7 +22,7 @@ cdef extern from "blocked.hpp" namespace "fastconv" nogil:
     double c_blocked_nanoseconds "fastconv::blocked_nanoseconds"[T](const Geometry&, bint) except +
     void c_blocked_prepare "fastconv::blocked_prepare"[T](const Geometry&, cppbool, const T*, T*, int) except +
 
-cdef extern from "depthwise_kernel.hpp" namespace "fastconv" nogil:
+cdef extern from "entries.hpp" namespace "fastconv" nogil:
     void c_depthwise_forward "fastconv::depthwise_forward"[T](const Geometry&, const T*, const T*, const T*, Activation, T*, int) except +
     void c_depthwise_input_grad "fastconv::depthwise_input_grad"[T](const Geometry&, const T*, const T*, T*, int) except +
     void c_depthwise_filter_grad "fastconv::depthwise_filter_grad"[T](const Geometry&, const T*, const T*, T*, T*, int) except +

@@ -1,6 +1,6 @@
 # The direct kernel's passes (conv.pxi has the calling conventions).
 
-cdef extern from "direct_filter_grad.hpp" namespace "fastconv" nogil:
+cdef extern from "entries.hpp" namespace "fastconv" nogil:
     void c_direct_forward "fastconv::direct_forward"[T](const Geometry&, const T*, const T*, const T*, Activation, T*, int) except +
     void c_direct_input_grad "fastconv::direct_input_grad"[T](const Geometry&, const T*, const T*, T*, int) except +
     void c_direct_filter_grad "fastconv::direct_filter_grad"[T](const Geometry&, const T*, const T*, T*, T*, int) except +

@@ -22,7 +22,7 @@ include "activation.pxi"
 include "accounting.pxi"
 
 
-cdef extern from "peak.hpp" namespace "fastconv" nogil:
+cdef extern from "entries.hpp" namespace "fastconv" nogil:
     double c_fma_gflops "fastconv::fma_gflops"[T]()
 
 

@@ -1,6 +1,6 @@
 # The im2col kernel's passes (conv.pxi has the calling conventions).
 
-cdef extern from "im2col_grad.hpp" namespace "fastconv" nogil:
+cdef extern from "entries.hpp" namespace "fastconv" nogil:
     void c_im2col_forward "fastconv::im2col_forward"[T](const Geometry&, const T*, const T*, const T*, Activation, T*, int) except +
     void c_im2col_input_grad "fastconv::im2col_input_grad"[T](const Geometry&, const T*, const T*, T*, int) except +
     void c_im2col_filter_grad "fastconv::im2col_filter_grad"[T](const Geometry&, const T*, const T*, T*, T*, int) except +

@@ -1,13 +1,13 @@
 # The pooling passes; the direct and the im2col kernel share them.
 
-cdef extern from "pool_max.hpp" namespace "fastconv" nogil:
+cdef extern from "entries.hpp" namespace "fastconv" nogil:
     void c_max_pool "fastconv::max_pool"[T, I](const Geometry&, const T*, T*, I*, int) except +
 
-cdef extern from "pool_max_grad.hpp" namespace "fastconv" nogil:
+cdef extern from "entries.hpp" namespace "fastconv" nogil:
     void c_max_pool_grad "fastconv::max_pool_grad"[T, I](const Geometry&, const T*, const I*, T*, int) except +
     bint c_within "fastconv::within"[I](const I*, cnp.npy_int64, cnp.npy_int64, int) except +
 
-cdef extern from "pool_avg.hpp" namespace "fastconv" nogil:
+cdef extern from "entries.hpp" namespace "fastconv" nogil:
     cdef struct Counts:
         const cnp.int64_t* axis[3]
         cnp.int64_t fixed

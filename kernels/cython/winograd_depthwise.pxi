@@ -1,6 +1,6 @@
 # Nested Winograd for large depthwise filters.
 
-cdef extern from "winograd_depthwise.hpp" namespace "fastconv" nogil:
+cdef extern from "entries.hpp" namespace "fastconv" nogil:
     void c_winograd_depthwise_forward "fastconv::winograd_depthwise_forward"[T](const Geometry&, const T*, const T*, const T*, Activation, T*, int) except +
     void c_winograd_depthwise_input_grad "fastconv::winograd_depthwise_input_grad"[T](const Geometry&, const T*, const T*, T*, int) except +
 

@@ -4,16 +4,11 @@
 // channels in channels-last. Rows of a window are summed on their own first: rounding grows with its sides, not its
 // area.
 #pragma once
+#include "entries.hpp"
 #include "pool_window.hpp"
 #include "workspace.hpp"
 
 namespace fastconv {
-
-// Elements that windows count along each axis, by output position; `fixed` replaces their product if not 0.
-struct Counts {
-    const idx* axis[3];
-    idx fixed;
-};
 
 // The divisor of output (d, h, w) is the product of along[0][d], along[1][h] and along[2][w].
 template <class T> struct Divisors {

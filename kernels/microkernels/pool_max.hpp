@@ -9,7 +9,7 @@ namespace fastconv {
 
 // One window whose rows have at least a vector of taps.
 template <class T, class I>
-inline void max_long_window(const WindowRows& rows, const T* x, idx count, T* y, I* argmax, idx start) {
+[[gnu::noinline]] void max_long_window(const WindowRows& rows, const T* x, idx count, T* y, I* argmax, idx start) {
     constexpr int L = LANES<T>;
     const Run<I, L> lane = multiples<I, L>(1);
     Maximum<T, I, L, true> best{load(x + rows.first), (I)rows.first + lane, {}};
@@ -38,7 +38,7 @@ inline void max_row(const Windows& g, const T* plane, const WindowRows& rows, T*
         constexpr int L = lanes;
         const idx first = rows.first + j * step - before + lo * dilation;
         store_max<T, I, L, WHERE, side>(
-            rows, count, dilation, [=](idx i) { return load_strided<T, L, STEP>(plane + first + i, step); },
+            rows, count, dilation, StridedTap<T, L, STEP>{plane + first, step},
             (I)first + multiples<I, L>((I)step), y + j, argmax + j);
     };
     const auto column = [&](idx j) {
@@ -103,9 +103,10 @@ void max_pool_where(const Geometry& geometry, const T* x, T* y, I* argmax, int t
     const size_t moved = (g.pixels() * sizeof(T) + g.out_pixels() * (sizeof(T) + sizeof(I) * WHERE)) * g.planes();
     const bool aligned = g.c % LANES<T> == 0 && ((uintptr_t)y | (uintptr_t)argmax) % VECTOR_BYTES == 0;
     const bool past_caches = g.channels_last && aligned && moved > POOL_STREAM_BYTES;
-    const bool square = g.window[0] == 1 && g.window[1] == g.window[2] && sizeof(I) == 4;
-    with_constant<2>(square ? g.window[2] : 0, [&](auto side) {
-        if constexpr (PERMUTES && side && sizeof(I) == 4) {
+    const bool square = g.window[0] == 1 && g.window[1] == g.window[2];
+    constexpr bool OWN_CODE = sizeof(I) == 4;
+    with_constant<2, OWN_CODE>(square ? g.window[2] : 0, [&](auto side) {
+        if constexpr (PERMUTES && side) {
             const PackedWindows<T, side> packed(g);
             if (packed.pay()) return max_pool_packed<I, WHERE>(g, packed, x, y, argmax, threads, flops);
         }
@@ -113,7 +114,7 @@ void max_pool_where(const Geometry& geometry, const T* x, T* y, I* argmax, int t
             if constexpr (side > 0)
                 if (past_caches) return max_pool_last<T, I, WHERE, side, true>(g, x, y, argmax, begin, end);
             if (g.channels_last) return max_pool_last<T, I, WHERE, side, false>(g, x, y, argmax, begin, end);
-            with_constant<1>(side || sizeof(I) == 4 ? g.stride[2] : 0, [&](auto step) {
+            with_constant<1, OWN_CODE>(g.stride[2], [&](auto step) {
                 max_pool_first<T, I, WHERE, step, side>(g, x, y, argmax, begin, end);
             });
         });

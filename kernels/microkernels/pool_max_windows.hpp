@@ -57,6 +57,19 @@ inline Maximum<T, I, L, WHERE> max_windows(const WindowRows& rows, idx count, id
     return best;
 }
 
+// Tap i of L outputs side by side in a row, and of L channels. Named, where lambdas would differ by where they stand,
+// and with them what is compiled for NaNs.
+template <class T, int L, int STEP> struct StridedTap {
+    const T* first;
+    idx step;
+    Run<T, L> operator()(idx i) const { return load_strided<T, L, STEP>(first + i, step); }
+};
+template <class T, int L> struct PixelTap {
+    const T* first;
+    idx channels;
+    Run<T, L> operator()(idx i) const { return *(const Run<T, L>*)(first + i * channels); }
+};
+
 template <class T, class I, int L, bool WHERE, class Tap>
 [[gnu::noinline]] void store_max_nan(WindowRows rows, idx count, idx dilation, Tap tap, Run<I, L> first, T* y,
                                      I* argmax) {
@@ -85,9 +98,8 @@ inline void max_pixel(const WindowRows& rows, const T* x, idx channels, idx coun
                       I* argmax) {
     x += first * channels;
     cover<T>(0, channels, [=](auto lanes, idx c) {
-        typedef Run<T, lanes> V;
         store_max<T, I, lanes, WHERE, SIDE, STREAM>(
-            rows, count, dilation, [=](idx i) { return *(const V*)(x + i * channels + c); },
+            rows, count, dilation, PixelTap<T, lanes>{x + c, channels},
             (I)first - Run<I, lanes>{}, y + c, argmax + c);
     });
 }

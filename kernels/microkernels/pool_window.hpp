@@ -84,10 +84,13 @@ struct RowCursor {
     }
 };
 
-// Calls body(Constant<V>) with V the value if it is LOW or LOW + 1, else 0: common sizes get code of their own.
-template <int LOW, class Body> inline void with_constant(idx value, Body body) {
-    if (value == LOW) return body(Constant<LOW>{});
-    if (value == LOW + 1) return body(Constant<LOW + 1>{});
+// Calls body(Constant<V>) with V the value if it is LOW or LOW + 1, else 0: common sizes get code of their own, unless
+// they are not WANTED.
+template <int LOW, bool WANTED = true, class Body> inline void with_constant(idx value, Body body) {
+    if constexpr (WANTED) {
+        if (value == LOW) return body(Constant<LOW>{});
+        if (value == LOW + 1) return body(Constant<LOW + 1>{});
+    }
     body(Constant<0>{});
 }
 
