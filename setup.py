@@ -26,9 +26,10 @@ from setuptools.command.build_ext import build_ext
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 ISA_FLAGS = {"_baseline": []}
 if X86:
-    ISA_FLAGS["_avx2"] = ["-mavx2", "-mfma"]
+    # prefetchw: lines that a tile will write come as its own, also from another core that wrote them last
+    ISA_FLAGS["_avx2"] = ["-mavx2", "-mfma", "-mprfchw"]
     ISA_FLAGS["_avx512"] = [
-        *("-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mfma"),
+        *("-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mfma", "-mprfchw"),
         "-mprefer-vector-width=512",
     ]
 if "FASTCONV_BUILD_ISAS" in os.environ:

@@ -9,7 +9,7 @@
 
 namespace fastconv {
 
-// Tiles a job: as many as gather.hpp's pixels.
+// Tiles at once: as many as gather.hpp's pixels.
 constexpr idx POINTWISE_TILES = GATHER_PIXELS / MR;
 // Filters of a depth block that tiles go through: pixels come and go but once, so they may fill half of L2 and more
 // (r50_1x1s2 1.03 of its speed with 256 KB).
@@ -61,111 +61,152 @@ struct ColumnPanel {
     int width, lanes;
 };
 
-struct PointwiseLastJob {
-    idx group, tile, tiles;
+// A thread's own filters, of all depth blocks.
+constexpr idx POINTWISE_OWN_BYTES = 4 << 20;
+// With fewer tiles for each thread, filters packed by all together cost less than each packing its own.
+constexpr idx TILES_TO_PACK = 16;
+
+// Panels side by side, of at most POINTWISE_FILTER_BYTES a depth block.
+template <class T> struct PanelRun {
     std::vector<ColumnPanel> panels;
+    idx first() const { return panels.front().first; }
+    idx width() const { return panels.back().first - first() + panels.back().width * LANES<T>; }
+    idx columns() const { return width() - LANES<T> + panels.back().lanes; }
 };
 
-template <class T> void add_panels(const Panels<T>& p, idx column, idx first, idx count, std::vector<ColumnPanel>& panels) {
-    for (idx n = first; n < first + count; n++)
-        panels.push_back({column + p.first(n), p.width(n), (int)(p.filled(n) - (p.width(n) - 1) * LANES<T>)});
-}
+// What a panel's tile prefetches: rows [first, first + count) of the next tile of pixels, one in each segment of its depth.
+// All of them at once hold up the loads of the tile (r50_1x1a's input gradient 0.9 of its speed).
+struct RowsAhead {
+    idx first, count, step, segments;
+    Segment segment[MR];
+
+    RowsAhead(idx panel, idx panels, idx depth)
+        : first(MR * panel / panels), count(MR * (panel + 1) / panels - first), segments(std::max<idx>(1, std::min(count, depth))) {
+        step = count ? ceil_div(depth, std::max<idx>(1, depth / segments)) : 0;
+        for (idx i = 0; i < segments; i++) {
+            const idx at = depth * i / segments;
+            segment[i] = {depth * (i + 1) / segments - at, at, at};
+        }
+    }
+    template <class T> void set(const T* row, EvenRows<T>* tile) const {
+        tile->ahead = row + first * tile->a_row;
+        tile->ahead_step = step, tile->ahead_jump = tile->a_row - step * segment[0].length;
+    }
+};
 
 template <class T> class PointwiseLast {
 public:
     PointwiseLast(const ChannelsLast<T>& p, const View& v, PackedFilters<T> packed)
-        : p(p), lines(v, p.source, p.dest, p.images), filters(std::move(packed)) {}
+        : p(p), lines(v, p.source, p.dest, p.images), filters(std::move(packed)), tiles(lines.count * lines.tiles) {}
 
     void run(double flops, int threads) {
-        const idx tiles = lines.count * lines.tiles;
         threads = useful_threads(threads, tiles * p.groups, flops);
-        const idx blocks = ceil_div(tiles, POINTWISE_TILES);
+        const idx bytes = std::min(POINTWISE_FILTER_BYTES / filters.kc, POINTWISE_OWN_BYTES / std::max<idx>(1, filters.total()));
+        const idx fit = std::max<idx>(1, bytes / (NR<T> * (idx)sizeof(T)));
+        if (!filters.filters.packed && tiles <= POINTWISE_TILES) return run_columns(fit * NV, threads);
         if (filters.filters.packed)
             filters.packed = filters.filters.packed;
-        else if (blocks > 1)
+        else if (tiles < TILES_TO_PACK * threads)
             filters.pack(threads);
-        const std::vector<PointwiseLastJob> jobs = split(tiles, threads);
-        idx widest = 0;
-        for (const PointwiseLastJob& job : jobs) {
-            const ColumnPanel& last = job.panels.back();
-            widest = std::max(widest, last.first + last.width * LANES<T> - job.panels[0].first);
-        }
-        Workspace workspace(filters.packed ? 0 : padded_bytes<T>(filters.kc * widest), threads);
-        parallel_for((idx)jobs.size(), threads, [&](idx job, int thread) { run_job(jobs[job], (T*)workspace.of(thread)); });
+        run_pixels(ceil_div(filters.panels.count, fit), threads);
     }
 
 private:
     const ChannelsLast<T> p;
     const PixelLines<T> lines;
     PackedFilters<T> filters;
+    const idx tiles;
 
-    // Blocks of tiles, and of columns whose filters fit their part of L2; with few blocks, columns are cut until
-    // every thread has several jobs, along the panels of filters that are packed already.
-    std::vector<PointwiseLastJob> split(idx tiles, int threads) const {
+    // Every tile is a job, so that threads end together. Each packs its own filters, unless there are any: what another
+    // has written is slow to read.
+    void run_pixels(idx parts, int threads) const {
+        std::vector<PanelRun<T>> runs(parts);
         const Panels<T>& panels = filters.panels;
-        const idx wanted = threads == 1 ? 1 : 3 * threads;
-        const idx fit = std::max<idx>(1, POINTWISE_FILTER_BYTES / (filters.kc * NR<T> * (idx)sizeof(T)));
-        idx blocks = ceil_div(tiles, POINTWISE_TILES), parts = ceil_div(panels.count, fit);
-        if (p.groups * blocks * parts < wanted) parts = std::min(panels.count, ceil_div(wanted, p.groups * blocks));
-        if (p.groups * blocks * parts < wanted) blocks = std::min(tiles, ceil_div(wanted, p.groups * parts));
-        std::vector<PointwiseLastJob> jobs;
-        for (idx group = 0; group < p.groups; group++)
-            for (idx b = 0; b < blocks; b++)
-                for (idx part = 0; part < parts; part++) {
-                    const idx tile = tiles * b / blocks;
-                    PointwiseLastJob job{group, tile, tiles * (b + 1) / blocks - tile, {}};
-                    if (filters.packed) {
-                        const idx first = panels.count * part / parts;
-                        add_panels(panels, 0, first, panels.count * (part + 1) / parts - first, job.panels);
-                    } else {
-                        const idx first = panels.vectors * part / parts * LANES<T>;
-                        const idx end = std::min(panels.vectors * (part + 1) / parts * LANES<T>, p.columns);
-                        const Panels<T> own(end - first);
-                        add_panels(own, first, 0, own.count, job.panels);
-                    }
-                    jobs.push_back(std::move(job));
-                }
-        return jobs;
+        idx widest = 0;
+        for (idx i = 0; i < parts; i++) {
+            for (idx n = panels.count * i / parts; n < panels.count * (i + 1) / parts; n++)
+                runs[i].panels.push_back(column_panel(panels, n, 0));
+            widest = std::max(widest, runs[i].width());
+        }
+        Workspace workspace(filters.packed ? 0 : padded_bytes<T>(filters.total() * widest), threads);
+        std::vector<idx> held(threads, -1);  // the part in each workspace
+        parallel_ranges(p.groups * parts * tiles, threads, POINTWISE_TILES, [&](idx first, idx end, int thread) {
+            for (idx next; first < end; first = next) {
+                const idx part = first / tiles, tile = first % tiles;
+                next = std::min(end, (part + 1) * tiles);
+                const PanelRun<T>& run = runs[part % parts];
+                T* own = filters.packed ? nullptr : (T*)workspace.of(thread);
+                run_tiles(part / parts, run, tile, tile + next - first, own, run.width(), own && held[thread] != part);
+                held[thread] = part;
+            }
+        });
     }
 
-    void run_job(const PointwiseLastJob& job, T* scratch) const {
-        const ColumnPanel &head = job.panels.front(), &tail = job.panels.back();
-        const idx column = job.group * p.columns + head.first;
-        const idx count = tail.first + (tail.width - 1) * LANES<T> + tail.lanes - head.first;
+    // Few pixels: jobs are columns, and pack the filters they need.
+    void run_columns(idx most_vectors, int threads) const {
+        const idx vectors = filters.panels.vectors, parts = equal_parts(vectors, p.groups, ceil_div(vectors, most_vectors), threads);
+        std::vector<PanelRun<T>> runs(parts);
+        idx widest = 0;
+        for (idx i = 0; i < parts; i++) {
+            const idx first = vectors * i / parts * LANES<T>, end = std::min(vectors * (i + 1) / parts * LANES<T>, p.columns);
+            const Panels<T> own(end - first);
+            for (idx n = 0; n < own.count; n++) runs[i].panels.push_back(column_panel(own, n, first));
+            widest = std::max(widest, runs[i].width());
+        }
+        const idx blocks = std::min(tiles, ceil_div<idx>(threads, p.groups * parts));
+        Workspace workspace(padded_bytes<T>(filters.kc * widest), threads);
+        parallel_for(p.groups * parts * blocks, threads, [&](idx job, int thread) {
+            const idx block = job % blocks, part = job / blocks % parts;
+            run_tiles(job / blocks / parts, runs[part], tiles * block / blocks, tiles * (block + 1) / blocks, (T*)workspace.of(thread), 0, true);
+        });
+    }
+
+    static ColumnPanel column_panel(const Panels<T>& p, idx n, idx column) {
+        return {column + p.first(n), p.width(n), (int)(p.filled(n) - (p.width(n) - 1) * LANES<T>)};
+    }
+
+    // Parts of `vectors`, at least `least`, with which threads that take them in turns are done first.
+    static idx equal_parts(idx vectors, idx groups, idx least, int threads) {
+        idx best = least;
+        auto longest = [&](idx parts) { return ceil_div<idx>(groups * parts, threads) * ceil_div(vectors, parts); };
+        for (idx parts = least + 1; parts <= std::min<idx>(vectors, least + 3 * threads); parts++)
+            if (longest(parts) < longest(best)) best = parts;
+        return best;
+    }
+
+    // Tiles [first, end) of pixels with a run of panels, which lie in `own`, `step` elements a depth on, or else among the
+    // packed filters. The first tile packs them, if told to.
+    void run_tiles(idx group, const PanelRun<T>& run, idx first, idx end, T* own, idx step, bool packs) const {
+        const idx column = group * p.columns + run.first();
         for (size_t b = 0; b < filters.blocks.size(); b++) {
             const DepthBlock& block = filters.blocks[b];
-            const Segment segment{block.length, 0, 0};
-            const T* panels = filters.packed ? filters.packed + filters.offset(job.group, b, head.first) : scratch;
-            for (idx n = job.tile; n < job.tile + job.tiles; n++) {
-                int m;
-                EvenRows<T> rows = lines.rows(n, &m);
-                rows.a += job.group * p.depth + block.first;
+            const idx depth = group * p.depth + block.first;
+            const T* panels = own ? own + block.first * step : filters.packed + filters.offset(group, b, run.first());
+            std::vector<RowsAhead> ahead;
+            for (size_t i = 0; i < run.panels.size(); i++) ahead.emplace_back(i, run.panels.size(), block.length);
+            int m, next_m;
+            EvenRows<T> rows, next = lines.rows(first, &next_m);
+            for (idx n = first; n < end; n++) {
+                rows = next, m = next_m;
+                if (n + 1 < tiles) next = lines.rows(n + 1, &next_m);
+                rows.a += depth;
                 T* const pixel = rows.c + column;
-                prefetch_tile(n + 1, block);
-                for (const ColumnPanel& panel : job.panels) {
-                    const T* packed = panels + block.length * (panel.first - head.first);
-                    rows.c = pixel + panel.first - head.first;
-                    const idx ld = panel.width * LANES<T>;
-                    if (filters.packed || n > job.tile)
-                        even_tile_of<T>(m, panel.width)(&segment, 1, rows, packed, ld, b > 0, panel.lanes);
+                for (size_t i = 0; i < run.panels.size(); i++) {
+                    const ColumnPanel& panel = run.panels[i];
+                    const T* packed = panels + block.length * (panel.first - run.first());
+                    rows.c = pixel + panel.first - run.first();
+                    ahead[i].set(next.a + depth, &rows);
+                    if (packs && n == first)
+                        packing_tile(group, b, panel, rows, m, (T*)packed);
                     else
-                        packing_tile(job.group, b, panel, rows, m, (T*)packed);
+                        even_tile_of<T, true>(m, panel.width)(ahead[i].segment, ahead[i].segments, rows, packed, panel.width * LANES<T>,
+                                                              b > 0, panel.lanes);
                 }
                 if (b + 1 == filters.blocks.size() && (p.bias || p.activation != LINEAR))
                     for (int i = 0; i < m; i++)
-                        finish_pixel(pixel + i * rows.c_row, count, p.bias ? p.bias + column : nullptr, p.activation);
+                        finish_pixel(pixel + i * rows.c_row, run.columns(), p.bias ? p.bias + column : nullptr, p.activation);
             }
         }
-    }
-
-    // The next tile's pixels; the hardware prefetchers follow once a row is under way.
-    void prefetch_tile(idx n, const DepthBlock& block) const {
-        if (n >= lines.count * lines.tiles) return;
-        int m;
-        const EvenRows<T> rows = lines.rows(n, &m);
-        const idx length = std::min(block.length, 8 * (idx)LANES<T>);
-        for (int i = 0; i < m; i++)
-            for (idx c = 0; c < length; c += 64 / sizeof(T)) prefetch(rows.a + block.first + i * rows.a_row + c);
     }
 
     // The first tile of a job, which packs a panel.

@@ -121,7 +121,7 @@ template <class T> struct EvenRows {
     T* c;
     idx c_row;
     const T* ahead = nullptr;  // what the tiles to come need: prefetched, an element every depth step
-    idx ahead_step = 0;
+    idx ahead_step = 0, ahead_jump = 0;  // elements a depth step, and more after a segment
     T* packed = nullptr;  // where B goes, in whole vectors, for the other tiles that meet it
 };
 
@@ -163,6 +163,7 @@ void even_tile(const Segment* segments, idx count, const EvenRows<T>& rows, cons
                 for (int j = 0; j < V; j++) acc[i][j] += av * bv[j];
             }
         }
+        if constexpr (AHEAD) ahead += rows.ahead_jump;
     }
     p = rows.c;
     FASTCONV_UNROLL
@@ -206,6 +207,7 @@ void even_packing_tile(idx depth, const EvenRows<T>& rows, const T* b, idx ldb, 
                 __builtin_prefetch(b + AHEAD * ldb + j * L);
                 store(packed + j * L, bv[j]);
             }
+            __builtin_prefetch(b + AHEAD * ldb + V * L - 1);  // B seldom starts at a cache line
             packed += V * L;
         } else {
             __builtin_prefetch(from + AHEAD * step, 0, 2);  // level 2: distances of 4 KB fall on one set of level 1
