@@ -7,6 +7,7 @@
 #include "pointwise_grad.hpp"
 #include "pointwise_last.hpp"
 #include "gather_last.hpp"
+#include "group_grad.hpp"
 #include "image_conv.hpp"
 #include "padded_conv.hpp"
 #include "padded_grad.hpp"
@@ -166,6 +167,11 @@ void blocked_input_grad_prepared(const Geometry& g, const T* dy, const T* packed
 // Below a tile's rows of channels, rows are made of channels and taps together.
 template <class T>
 void blocked_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* db, int threads) {
+    if (group_grad_takes<T>(g) && !shifts_beat_rotations<T>(g)) {
+        group_filter_grad(g, x, dy, dw, threads);
+        if (db) bias_grad(g, dy, db, threads);
+        return;
+    }
     const bool few = few_channels<T>(g) && g.taps() > 1 && g.taps() * g.c_group() * g.k * (idx)sizeof(T) <= PRIVATE_GRAD_BYTES;
     if (few && (g.channels_last || g.k_group() >= LANES<T>))
         padded_filter_grad(g, x, dy, dw, db, threads);

@@ -2,6 +2,7 @@
 #pragma once
 #include "depthwise_first_grad.hpp"
 #include "depthwise_grad.hpp"
+#include "group_grad.hpp"
 
 namespace fastconv {
 
@@ -37,6 +38,8 @@ void depthwise_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T*
         depthwise_filter_grad_first(g, x, dy, dw, threads);
     else if (in_place_depthwise<T>(g))
         depthwise_filter_grad_last(g, forward_view(g), x, dy, dw, threads);
+    else if (group_grad_takes<T>(g))
+        group_filter_grad(g, x, dy, dw, threads);
     else
         depthwise_filter_grad_slab(g, x, dy, dw, threads);
     if (db) bias_grad(g, dy, db, threads);
