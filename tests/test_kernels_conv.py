@@ -200,6 +200,8 @@ LARGE = {
     ),
     "depthwise/2": dict(c=144, k=144, size=(33, 30), window=(5, 5), n=2, groups=144, stride=2),
     "groups": dict(c=96, k=64, size=(27, 29), window=(3, 3), n=2, groups=4),
+    "groups of 3": dict(c=51, k=51, size=(21, 23), window=(4, 7), n=2, groups=17, stride=(1, 2)),
+    "groups of 8": dict(c=40, k=40, size=(3, 19, 16), window=(2, 3, 3), n=2, groups=5, dilation=(1, 2, 1)),
     "long": dict(c=40, k=72, size=(5000,), window=(9,), n=1, stride=3),
     "volume": dict(c=24, k=40, size=(9, 17, 19), window=(3, 3, 3), n=2),
     "volume of many": dict(c=180, k=200, size=(3, 6, 7), window=(3, 3, 3), n=1),
