@@ -281,10 +281,14 @@ def depthwise_avoid(pass_name: str, spec: Any, threads: int) -> str | None:
     if spec.groups == 1 or min(spec.c, spec.k) < 4:
         return f"{min(spec.c, spec.k)} channels in {spec.groups} groups leave most of a vector empty"
     c, k = spec.c // spec.groups, spec.k // spec.groups
-    if pass_name == "filter_grad" and not spec.channels_last and 2 < c == k <= 6 and math.prod(spec.window) > 1:
-        # long lines of few channels: vectors of positions (shifts_beat_rotations in group_grad.hpp)
-        if spec.stride[-1] == 1 and spec.out_size[-1] >= 32:
-            return f"in groups of {c} channels, lines of {spec.out_size[-1]} positions fill vectors"
+    if pass_name == "filter_grad" and not spec.channels_last and _long_lines(spec, c, k):
+        return f"in groups of {c} channels, lines of {spec.out_size[-1]} positions fill vectors"
     if max(c, k) > 8 or (min(c, k) > 2 and not spec.channels_last and pass_name != "filter_grad"):
         return f"groups of {c} channels and {k} filters are dense enough for sums over channels"
     return None
+
+
+def _long_lines(spec: Any, c: int, k: int) -> bool:
+    """Where vectors of positions beat those of channels (shifts_beat_rotations in group_grad.hpp)."""
+    taps: int = math.prod(spec.window)
+    return 2 < c == k <= 6 and taps > 1 and spec.stride[-1] == 1 and spec.out_size[-1] >= 32
