@@ -15,6 +15,7 @@ constexpr int BLOCK_H = 4;
 constexpr int BLOCK_H = 2;
 #endif
 constexpr int BLOCK_W = 4;
+constexpr idx LINE_BYTES = 64;
 
 // Pixels 0 to N - 1, `bytes` apart.
 template <int N> struct PixelSteps {
@@ -43,7 +44,8 @@ template <class T> struct BlockTile {
     idx lo, hi;                        // lattice rows that lie inside
     idx runs;                          // of taps, neighbours
     idx R, S, step_h;
-    bool fetch_next;                 // the next tile's outputs
+    idx fresh;                       // the first lattice row that no tile above met
+    bool fetch_outputs;              // the next tile's
     const WeightVector<T>* weights;  // of the first tap
     const T* bias;
 };
@@ -75,8 +77,18 @@ inline __attribute__((always_inline)) void add_block_row(const char* row, const 
     }
 }
 
+// Fetches what the next tile meets first, the share of vector v: of a row of pixels, the bytes that follow those under
+// this tile, from end to end (docs/performance.md).
+constexpr idx FETCH_AHEAD = 512;
+template <int PIXELS> inline __attribute__((always_inline)) void fetch_row(const char* row, idx pixel, idx v) {
+    const char* ahead = row + PIXELS * (pixel + v * LINE_BYTES) + FETCH_AHEAD;
+#pragma GCC unroll 8
+    for (int k = 0; k < PIXELS; k++) __builtin_prefetch(ahead + k * LINE_BYTES);
+}
+
 // OH x OW outputs of all channels. ROWS taps high with steps of STEP rows too, in code without loops; or, if 0, any.
-template <class T, int OH, int OW, int TAPS, int STEP, int ROWS>
+// FETCH: what the next tile meets.
+template <class T, int OH, int OW, int TAPS, int STEP, int ROWS, bool FETCH = false>
 void block_tile(const BlockTile<T>& of, const ChannelVectors<T>& of_vectors) {
     const BlockTile<T> tile = of;
     const ChannelVectors<T> vectors = of_vectors;
@@ -98,6 +110,7 @@ void block_tile(const BlockTile<T>& of, const ChannelVectors<T>& of_vectors) {
 #pragma GCC unroll 16
                 for (int i = 0; i < (OH - 1) * STEP + ROWS; i++, row += tile.row) {
                     asm volatile("" : "+r"(row));
+                    if (FETCH && i >= tile.fresh && i < tile.hi) fetch_row<OW * STEP>(row - c * sizeof(T), tile.pixel, v);
                     if (i >= tile.lo && i < tile.hi)
                         add_block_row<T, OH, OW, TAPS, STEP>(row, pixels, weights, i, ROWS, OW > 1 ? TAPS : ROWS, STEP,
                                                              sums);
@@ -109,7 +122,7 @@ void block_tile(const BlockTile<T>& of, const ChannelVectors<T>& of_vectors) {
             }
         }
         char* to = tile.to + c * sizeof(T);
-        if (tile.fetch_next)
+        if (tile.fetch_outputs)
             for (int j = 0; j < OH; j++)
                 for (int o = 0; o < OW; o++) __builtin_prefetch(outputs.at(to + j * tile.to_row + OW * tile.to_pixel, o), 1);
 #pragma GCC unroll 4
@@ -122,33 +135,41 @@ void block_tile(const BlockTile<T>& of, const ChannelVectors<T>& of_vectors) {
 }
 
 template <class T> using BlockTileOf = void (*)(const BlockTile<T>&, const ChannelVectors<T>&);
+enum class BlockPart { BORDER, INSIDE, FETCHING };
 // The code for OH rows; null where there is none for so many taps a row.
-template <class T, int OH> BlockTileOf<T> block_tile_of(const Comb& H, const Comb& W, bool border) {
+template <class T, int OH> BlockTileOf<T> block_tile_of(const Comb& H, const Comb& W, BlockPart part) {
     constexpr int OW = BLOCK_W;
-    const bool square = H.taps == W.taps && H.step == W.step;
-    if (border) {
+    const bool square = H.taps == W.taps && H.step == W.step, fetch = part == BlockPart::FETCHING;
+    if (part == BlockPart::BORDER) {
         if (!square || W.step > 2 || (W.taps != 3 && W.taps != 5)) return &block_tile<T, OH, 1, 1, 1, 0>;
         if (W.taps == 5) return &block_tile<T, OH, 1, 1, 2, 5>;
         return W.step == 1 ? &block_tile<T, OH, 1, 1, 1, 3> : &block_tile<T, OH, 1, 1, 2, 3>;
     }
-    if (W.step == 2) {
-        if (W.taps == 3) return square ? &block_tile<T, OH, OW, 3, 2, 3> : &block_tile<T, OH, OW, 3, 2, 0>;
-        if (W.taps == 5) return square ? &block_tile<T, OH, OW, 5, 2, 5> : &block_tile<T, OH, OW, 5, 2, 0>;
-    }
+    if (W.step == 2 && W.taps == 3)
+        return !square ? &block_tile<T, OH, OW, 3, 2, 0>
+               : fetch ? &block_tile<T, OH, OW, 3, 2, 3, true>
+                       : &block_tile<T, OH, OW, 3, 2, 3>;
+    if (W.step == 2 && W.taps == 5)
+        return !square ? &block_tile<T, OH, OW, 5, 2, 0>
+               : fetch ? &block_tile<T, OH, OW, 5, 2, 5, true>
+                       : &block_tile<T, OH, OW, 5, 2, 5>;
     if (W.step != 1) return nullptr;
     switch (W.taps) {
         case 1: return &block_tile<T, OH, OW, 1, 1, 0>;
         case 2: return &block_tile<T, OH, OW, 2, 1, 0>;
-        case 3: return square ? &block_tile<T, OH, OW, 3, 1, 3> : &block_tile<T, OH, OW, 3, 1, 0>;
+        case 3:
+            return !square ? &block_tile<T, OH, OW, 3, 1, 0>
+                   : fetch ? &block_tile<T, OH, OW, 3, 1, 3, true>
+                           : &block_tile<T, OH, OW, 3, 1, 3>;
         default: return nullptr;  // 5 gained nothing, 7 lost a tenth
     }
 }
-template <class T> BlockTileOf<T> block_tile_of(idx rows, const Comb& H, const Comb& W, bool border) {
+template <class T> BlockTileOf<T> block_tile_of(idx rows, const Comb& H, const Comb& W, BlockPart part) {
     if constexpr (BLOCK_H == 4) {
-        if (rows == 4) return block_tile_of<T, BLOCK_H>(H, W, border);
-        if (rows == 3) return block_tile_of<T, BLOCK_H - 1>(H, W, border);
+        if (rows == 4) return block_tile_of<T, BLOCK_H>(H, W, part);
+        if (rows == 3) return block_tile_of<T, BLOCK_H - 1>(H, W, part);
     }
-    return rows == 2 ? block_tile_of<T, 2>(H, W, border) : block_tile_of<T, 1>(H, W, border);
+    return rows == 2 ? block_tile_of<T, 2>(H, W, part) : block_tile_of<T, 1>(H, W, part);
 }
 
 // Positions [lo, hi) of a phase at which all of a row's taps lie inside.
@@ -160,13 +181,26 @@ inline void inside_columns(const Comb& W, idx phase, idx* lo, idx* hi) {
     *lo = std::max(*lo, l), *hi = std::max(*lo, std::min(*hi, h));
 }
 
-// Reads the lattice rows that no line above meets, from one end to the other: where the arrays leave no place
-// in the level 3 cache, only the hardware's streams keep up, and a tile's short runs start none (docs/performance.md).
+// Rows of outputs at a time: from beyond the caches, fewer if only then what a tile and the next meet stays in the
+// level 1 cache.
+constexpr idx TILES_BYTES = 40 << 10;
+template <class T> bool tiles_fit(const Comb& H, const Comb& W, idx rows, idx channels) {
+    const idx pixels = H.reach(rows) * W.reach(BLOCK_W) + rows * H.step * BLOCK_W * W.step;
+    return pixels * channels * (idx)sizeof(T) <= TILES_BYTES;
+}
+template <class T> idx block_rows(const LastView<T>& view, idx channels, bool beyond_cache) {
+    const auto fit = [&](idx rows) { return tiles_fit<T>(view.H, view.W, rows, channels); };
+    return beyond_cache && !fit(BLOCK_H) && fit(TILE_H) ? TILE_H : BLOCK_H;
+}
+
+// Reads the lattice rows that no line above meets, from one end to the other: where the arrays leave no place in the
+// level 3 cache and tiles none for fetching in level 1, only the hardware's streams keep up, and a tile's short runs
+// start none (docs/performance.md).
 constexpr idx TOUCHED_BYTES = 512 << 10;  // half of the level 2 cache
 template <class T> void touch_rows(const DepthwiseLast<T>& p, const LastLine<T>& line) {
     const Comb &D = line.view->D, &H = line.view->H;
     const idx *size = p.source_size, bytes = size[2] * p.channels * (idx)sizeof(T), fresh = line.rows * H.step;
-    if (!p.beyond_cache || size[1] * size[2] < p.dest_size[1] * p.dest_size[2] || fresh * bytes > TOUCHED_BYTES) return;
+    if (size[1] * size[2] < p.dest_size[1] * p.dest_size[2] || fresh * bytes > TOUCHED_BYTES) return;
     const idx d = D.source(line.d_phase, line.d), h = H.source(line.h_phase, line.h);
     if (D.taps != 1 || d < 0 || d >= size[0] || line.w > 0) return;
     for (idx i = std::max<idx>(0, H.reach(line.rows) - fresh); i < H.reach(line.rows); i++) {
@@ -190,9 +224,8 @@ template <class T> void depthwise_block(const DepthwiseLast<T>& p, const LastLin
 
     constexpr idx SIZE = sizeof(T);
     BlockTile<T> tile{nullptr, nullptr, H.gap * row * SIZE, W.gap * pixel * SIZE, to_down * SIZE, to_next * SIZE, 0, 0, 0,
-                      H.taps, W.taps, H.step, p.beyond_cache, nullptr, p.bias};
+                      H.taps, W.taps, H.step, H.reach(line.rows) - line.rows * H.step, p.beyond_cache, nullptr, p.bias};
     valid_range(h, H.gap, p.source_size[1], d >= 0 && d < p.source_size[0] ? H.reach(line.rows) : 0, &tile.lo, &tile.hi);
-    touch_rows(p, line);
     // `columns` outputs from position k on, of the taps from s on
     const auto tile_at = [&](BlockTileOf<T> code, idx k, idx columns, idx s) {
         tile.from = (const char*)(from + k * next + s * W.gap * pixel), tile.to = (char*)(to + k * to_next);
@@ -201,7 +234,10 @@ template <class T> void depthwise_block(const DepthwiseLast<T>& p, const LastLin
         for (idx j = 0; p.activation != LINEAR && j < line.rows; j++)
             for (idx o = k; o < k + columns; o++) finish_row(to + j * to_down + o * to_next, p.channels, T(0), p.activation);
     };
-    const BlockTileOf<T> inside = block_tile_of<T>(line.rows, H, W, false), border = block_tile_of<T>(line.rows, H, W, true);
+    const bool fetch = p.beyond_cache && W.gap == 1 && tiles_fit<T>(H, W, line.rows, p.channels);
+    if (p.beyond_cache && !fetch) touch_rows(p, line);
+    const BlockTileOf<T> inside = block_tile_of<T>(line.rows, H, W, fetch ? BlockPart::FETCHING : BlockPart::INSIDE);
+    const BlockTileOf<T> border = block_tile_of<T>(line.rows, H, W, BlockPart::BORDER);
     const auto border_at = [&](idx k) {
         idx s, end;
         valid_range(w + k * W.step * W.gap, W.gap, p.source_size[2], W.taps, &s, &end);
@@ -222,7 +258,7 @@ template <class T> void depthwise_block(const DepthwiseLast<T>& p, const LastLin
 constexpr idx BORDER_SHARE = 7, PAGE_BYTES = 4096;
 template <class T> bool in_blocks(const LastView<T>& view, idx channels) {
     const Comb& W = view.W;
-    if (view.D.taps != 1 || view.H.taps == 0 || !block_tile_of<T>(1, view.H, W, false)) return false;
+    if (view.D.taps != 1 || view.H.taps == 0 || !block_tile_of<T>(1, view.H, W, BlockPart::INSIDE)) return false;
     const idx pixel = channels * sizeof(T);
     if (W.gap * pixel % PAGE_BYTES == 0 || W.dest_step() * pixel % PAGE_BYTES == 0) return false;
     for (idx phase = 0; phase < std::min(W.phases, W.axis->out); phase++) {

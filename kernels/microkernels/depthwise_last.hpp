@@ -221,13 +221,14 @@ template <class T> struct LastPlan {
 
     // `channels`: of a pixel in memory
     LastPlan(const Geometry& g, const std::vector<View>& of, const T* w, const ChannelVectors<T>& vectors, idx channels,
-             int most_threads)
+             int most_threads, bool beyond_cache = false)
         : channels(channels) {
         for (const View& v : of)
             if (v.positions() > 0) {
                 views.emplace_back(v, w, g, vectors);
                 LastView<T>& last = views.back();
-                last.in_blocks = in_blocks(last, channels), last.most_rows = last.in_blocks ? BLOCK_H : TILE_H;
+                last.in_blocks = in_blocks(last, channels);
+                last.most_rows = last.in_blocks ? block_rows(last, channels, beyond_cache) : TILE_H;
                 pixels = std::max(pixels, last.D.taps * last.H.reach(TILE_H) * last.W.reach(LINE_COLUMNS + LINE_W));
             }
         lines = last_lines(g, views);
@@ -243,7 +244,7 @@ void depthwise_conv_last(const Geometry& g, const std::vector<View>& views, cons
     const std::vector<T> zeros(g.c, T(0));
     p.zeros = zeros.data();
     p.beyond_cache = g.n * g.c * (g.pixels() + g.out_pixels()) * (idx)sizeof(T) > PREFETCHED_BYTES;
-    const LastPlan<T> plan(g, views, w, p.vectors, g.c, threads);
+    const LastPlan<T> plan(g, views, w, p.vectors, g.c, threads, p.beyond_cache);
     Workspace workspace(plan.bytes(), plan.threads);
     parallel_for((idx)plan.lines.size(), plan.threads, [&](idx at, int thread) {
         Arena arena(workspace.of(thread));
