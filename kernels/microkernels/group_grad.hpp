@@ -97,8 +97,8 @@ template <class T, int R = GROUP_TAP_ROWS, int S = GROUP_TAP_COLUMNS> AddRotated
         if (r < R) return add_rotated_of<T, R - 1, S>(q, r, s);
     if constexpr (S > 1)
         if (s < S) return add_rotated_of<T, R, S - 1>(q, r, s);
-    if constexpr (R * S <= GROUP_TAPS) return add_rotated_by<T, R, S>(q);
-    return nullptr;
+    if constexpr (PERMUTES && R * S <= GROUP_TAPS) return add_rotated_by<T, R, S>(q);
+    return nullptr;  // not asked for
 }
 
 // Taps of a window that make tiles: some rows of it by some columns.
