@@ -225,6 +225,7 @@ LARGE = {
         **dict(stride=(1, 2), dilation=(4, 1), padding=((5, 2), (3, 5))),
     ),
     "few jobs": dict(c=64, k=3, size=(3, 50), window=(3, 3), n=1),
+    "few tiles": dict(c=70, k=56, size=(7, 6), window=(3, 3), n=1),
 }
 
 

@@ -127,6 +127,10 @@ def strided_avoid(plain: Nanoseconds, pass_name: str, spec: Any) -> str | None:
 # hold for every vector width, since all of it is vector code.
 WINOGRAD_COST = {"forward": (4.4, 103, 43), "input_grad": (4.4, 103, 43), "filter_grad": (5.4, 72, 38)}
 FILTER_TRANSFORM = {"forward": 57, "input_grad": 57, "filter_grad": 14}
+# Up to so many tiles the two passes have a path of their own (winograd_few.hpp), with these prices of the
+# products and the filters: measured 24 ns a channel and vector for one tile, 45 for four, where the path
+# above took 54 and 59 and is priced 61 and 75.
+FEW_TILES, FEW_COST = 4, (8, 20)
 # Of an element that is transposed, channels-first; of a call.
 WINOGRAD_MOVED, WINOGRAD_CALL = 0.078, 3800
 # Sums of products of the filter gradient on a pixel: for a tap, a channel and a vector; a tap and a
@@ -173,9 +177,12 @@ def winograd_cost(pass_name: str, spec: Any) -> float:
     # each plane that an output plane meets is transformed for it; dy, of filter gradients, for each tap
     taps = math.prod(spec.window[:-2])
     products, source, dest = WINOGRAD_COST[pass_name]
+    filters: float = FILTER_TRANSFORM[pass_name]
+    if pass_name != "filter_grad" and taps == 1 and tiles <= FEW_TILES:
+        products, filters = FEW_COST
     dest *= taps if pass_name == "filter_grad" else 1
     transforms = tiles * (taps * source * math.ceil(depth / lanes) + dest * vectors)
-    total: float = taps * (tiles * products + FILTER_TRANSFORM[pass_name]) * depth * vectors + transforms
+    total: float = taps * (tiles * products + filters) * depth * vectors + transforms
     cost: float = spec.groups * total + _winograd_call(pass_name, spec)
     return cost
 

@@ -118,10 +118,12 @@ void winograd_filter_grad(const Geometry& g, const T* x, const T* dy, T* dw, T* 
 }
 
 // Elements of the transformed filters; 0 where they are so many that transforming them anew in each call is cheaper
-// than reading them from memory, at stride 2, and of few input channels.
+// than reading them from memory, as for a few tiles, at stride 2, and of few input channels.
 template <class T> idx winograd_prepared_elements(const Geometry& g, bool input_grad) {
     if (strided(g) || (!input_grad && shallow<T>(g))) return 0;
-    const idx elements = FilterPanels<T>(winograd_filters<T>(g, input_grad, nullptr)).elements();
+    const WinogradConv<T> p = winograd_problem<T>(g, input_grad, nullptr, nullptr, nullptr);
+    if (few_tiles(p.grid, p.filters)) return 0;
+    const idx elements = FilterPanels<T>(p.filters).elements();
     return elements * (idx)sizeof(T) <= WINOGRAD_U_BYTES ? elements : 0;
 }
 

@@ -4,12 +4,14 @@
 //
 // On volumes the planes that an output plane meets are summed in the transformed domain, like so many more channels.
 //
-// Two ways to share the work. By blocks of tiles, each of which meets all filters, transformed once: a block and
-// what it meets stay in L2. Or, where the transformed filters would be large or the tiles are few, by panels of
-// filters: all threads transform as many tiles as the workspace takes, then each panel is transformed by the one
-// thread that multiplies it, a chunk of the depth at a time, and never leaves its L2.
+// A few tiles go by winograd_few.hpp. Of more, two ways to share the work. By blocks of tiles, each of which meets all
+// filters, transformed once: a block and what it meets stay in L2. Or, where the transformed filters would be large
+// or a thread would have no three blocks, by panels of filters: all threads transform as many tiles as the workspace
+// takes, then each panel is transformed by the one thread that multiplies it, a chunk of the depth at a time, and
+// never leaves its L2.
 #pragma once
 #include "parallel.hpp"
+#include "winograd_few.hpp"
 #include "winograd_filters.hpp"
 #include "winograd_output.hpp"
 
@@ -68,6 +70,7 @@ public:
           threads(useful_threads(threads, tiles * f.columns, flops)) {}
 
     void run() {
+        if (few_tiles(p.grid, f)) return few<FEW_TILES>();
         const Blocking b = blocking();
         if (b.by_panels)
             by_panels(b.tiles);
@@ -97,6 +100,12 @@ private:
         // as many for each thread: 9 blocks, or 5 and a short one, leave one of two threads waiting
         if (small && f.groups * blocks >= wanted) return {false, 0, std::min(units, ceil_div<idx>(blocks, threads) * threads)};
         return {true, std::min({tiles, threads * most, WINOGRAD_PANEL_TILES}), 0};
+    }
+
+    template <int M> void few() {
+        if constexpr (M > 1)
+            if (tiles < M) return few<M - 1>();
+        WinogradFew<T, TAPS, M, WinogradConv<T>>(p, threads).run();
     }
 
     // About equal, in multiples of MR tiles.

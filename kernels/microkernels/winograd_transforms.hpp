@@ -25,7 +25,8 @@ template <class T> inline void input_transform(const Vec<T> d[POINTS], Vec<T> t[
 }
 
 // G g: the filter's polynomial at each point over the product of that point's differences.
-template <class T, int TAPS> inline void filter_transform(const Vec<T> g[TAPS], Vec<T> u[POINTS]) {
+template <class T, int TAPS>
+inline __attribute__((always_inline)) void filter_transform(const Vec<T> g[TAPS], Vec<T> u[POINTS]) {
     constexpr double na = 1 / (2 * PA2 * (PA2 - PB2)), nb = 1 / (2 * PB2 * (PB2 - PA2));
     Vec<T> even_a = {}, odd_a = {}, even_b = {}, odd_b = {};
     double pa = na, pb = nb;
