@@ -1,69 +1,41 @@
 // Scratch memory of a call: one aligned block, a slice a thread.
 #pragma once
-#include <cstdlib>
 #include <new>
-#include <utility>
 
 #include "accounting.hpp"
+#include "block_store.hpp"
 
 namespace fastconv {
 
-// Blocks that a thread's last calls dropped. Where malloc gives the top of its heap back to the system, each call would
-// wait for its pages again (docs/performance.md).
-class KeptBlocks {
-public:
-#if defined(__SANITIZE_ADDRESS__)
-    static constexpr idx LEAST = 0, MOST = -1;  // a block's end is checked
-#else
-    static constexpr idx LEAST = 64 << 10, MOST = 8 << 20;
-#endif
-    static constexpr int COUNT = 8;
-    struct Block {
-        void* memory = nullptr;
-        idx bytes = 0;
-    };
-    ~KeptBlocks() {
-        for (Block& b : blocks) free(b.memory);
-    }
-    // One that fits and is at most twice as large, or none.
-    Block take(idx bytes) {
-        for (Block& b : blocks)
-            if (b.bytes >= bytes && b.bytes / 2 <= bytes) return std::exchange(b, Block{});
-        return {};
-    }
-    void put(Block block) {
-        if (block.bytes < LEAST || block.bytes > MOST) return free(block.memory);
-        for (Block& b : blocks)
-            if (!b.memory) return std::swap(b, block);
-        free(std::exchange(blocks[next++ % COUNT], block).memory);
-    }
-
-private:
-    Block blocks[COUNT];
-    unsigned next = 0;
-};
-inline thread_local KeptBlocks kept_blocks;
+// What a thread's last calls dropped.
+inline thread_local BlockStore<8, 32 << 20> dropped_workspaces;
 
 class Workspace {
 public:
     Workspace(idx bytes_per_thread, int threads)
-        : slice((bytes_per_thread + 127) / 64 * 64), bytes(slice * threads), block(kept_blocks.take(bytes)) {
-        if (!block.memory) block = {aligned_alloc(64, bytes), bytes};
-        if (!block.memory) throw std::bad_alloc();
+        : slice((bytes_per_thread + 127) / 64 * 64), bytes(slice * threads), block(block_of(bytes)) {
+        if (!block) throw std::bad_alloc();
         if (accounting) accounting->allocated(bytes);
     }
     ~Workspace() {
-        kept_blocks.put(block);
+        if ((size_t)bytes < LEAST_KEPT)
+            free(block);
+        else
+            dropped_workspaces.put(block);
         if (accounting) accounting->freed(bytes);
     }
     Workspace(const Workspace&) = delete;
     Workspace& operator=(const Workspace&) = delete;
 
-    char* of(int thread) const { return (char*)block.memory + slice * thread; }
+    char* of(int thread) const { return (char*)block->memory() + slice * thread; }
 
 private:
+    static BlockHead* block_of(size_t size) {
+        BlockHead* block = size < LEAST_KEPT ? nullptr : dropped_workspaces.take(size);
+        return block ? block : new_block(size);
+    }
     idx slice, bytes;
-    KeptBlocks::Block block;
+    BlockHead* block;
 };
 
 // Hands out consecutive aligned arrays of a slice.
