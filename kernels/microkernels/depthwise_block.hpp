@@ -45,7 +45,7 @@ template <class T> struct BlockTile {
     idx runs;                          // of taps, neighbours
     idx R, S, step_h;
     idx fresh;                       // the first lattice row that no tile above met
-    bool fetch_outputs;              // the next tile's
+    bool fetch_outputs, stream;      // the next tile's; past the caches
     const WeightVector<T>* weights;  // of the first tap
     const T* bias;
 };
@@ -129,7 +129,12 @@ void block_tile(const BlockTile<T>& of, const ChannelVectors<T>& of_vectors) {
         for (int j = 0; j < OH; j++, to += tile.to_row) {
             asm volatile("" : "+r"(to));
 #pragma GCC unroll 4
-            for (int o = 0; o < OW; o++) *(Vec<T>*)outputs.at(to, o) = sums[j][o];
+            for (int o = 0; o < OW; o++) {
+                if (FETCH && tile.stream)
+                    stream(outputs.at(to, o), sums[j][o]);
+                else
+                    *(Vec<T>*)outputs.at(to, o) = sums[j][o];
+            }
         }
     }
 }
@@ -224,7 +229,7 @@ template <class T> void depthwise_block(const DepthwiseLast<T>& p, const LastLin
 
     constexpr idx SIZE = sizeof(T);
     BlockTile<T> tile{nullptr, nullptr, H.gap * row * SIZE, W.gap * pixel * SIZE, to_down * SIZE, to_next * SIZE, 0, 0, 0,
-                      H.taps, W.taps, H.step, H.reach(line.rows) - line.rows * H.step, p.beyond_cache, nullptr, p.bias};
+                      H.taps, W.taps, H.step, H.reach(line.rows) - line.rows * H.step, p.beyond_cache, false, nullptr, p.bias};
     valid_range(h, H.gap, p.source_size[1], d >= 0 && d < p.source_size[0] ? H.reach(line.rows) : 0, &tile.lo, &tile.hi);
     // `columns` outputs from position k on, of the taps from s on
     const auto tile_at = [&](BlockTileOf<T> code, idx k, idx columns, idx s) {
@@ -235,6 +240,10 @@ template <class T> void depthwise_block(const DepthwiseLast<T>& p, const LastLin
             for (idx o = k; o < k + columns; o++) finish_row(to + j * to_down + o * to_next, p.channels, T(0), p.activation);
     };
     const bool fetch = p.beyond_cache && W.gap == 1 && tiles_fit<T>(H, W, line.rows, p.channels);
+    // where every vector of outputs is a line of its own that nothing reads again
+    tile.stream = STREAMS && fetch && p.activation == LINEAR && pixel * SIZE % LINE_BYTES == 0 && p.vectors.lead == 0 &&
+                  (size_t)p.dest % LINE_BYTES == 0;
+    tile.fetch_outputs = p.beyond_cache && !tile.stream;
     if (p.beyond_cache && !fetch) touch_rows(p, line);
     const BlockTileOf<T> inside = block_tile_of<T>(line.rows, H, W, fetch ? BlockPart::FETCHING : BlockPart::INSIDE);
     const BlockTileOf<T> border = block_tile_of<T>(line.rows, H, W, BlockPart::BORDER);
@@ -251,6 +260,7 @@ template <class T> void depthwise_block(const DepthwiseLast<T>& p, const LastLin
     for (idx k = left; k < right; k += BLOCK_W)  // the last may overlap its neighbour
         tile_at(inside, std::min(k, right - BLOCK_W), BLOCK_W, 0);
     for (idx k = right; k < line.columns; k++) border_at(k);
+    if (tile.stream) streamed();
 }
 
 // Blocks need whole tiles of columns inside and few columns at the border: at 2 of 7 they lost a fifth, at 2 of 14 they
