@@ -1,11 +1,16 @@
 // Winograd's transformed filters: per group and column panel, [product][tap of the depth][channel][column].
 #pragma once
+#include <functional>
+
 #include "filters.hpp"
 #include "winograd_products.hpp"
 #include "winograd_tiles.hpp"
 
 namespace fastconv {
 
+// Each thread transforms the filters it meets for itself: that takes less time than to read what another core has just
+// written (docs/performance.md). As many columns at a time as fit this part of level 3.
+constexpr idx WINOGRAD_OWN_BYTES = 6 << 20;
 constexpr idx FILTER_CHUNK = 32;  // depths whose taps are gathered at a time: 9 x 32 x NR x 4 bytes = 54 KB
 
 // Filters as one of the two passes meets them.
@@ -15,15 +20,20 @@ template <class T> struct WinogradFilters {
     bool flipped;                // the input gradient meets the taps in reverse
 };
 
-// The layout of the transformed filters. An even number of panels, so that two threads share them evenly, but none of
-// a single vector: the tile needs two for its peak.
+// An even number of panels, so that two threads share them evenly, but none of a single vector: the tile needs two for
+// its peak.
+template <class T> Panels<T> even_panels(idx columns) {
+    Panels<T> panels(columns);
+    if (panels.count % 2 && 2 * (panels.count + 1) <= panels.vectors) panels.count++;
+    return panels;
+}
+
+// The layout of the transformed filters.
 template <class T> struct FilterPanels {
     Panels<T> panels;
     idx groups, depth;  // of all taps of the depth
     explicit FilterPanels(const WinogradFilters<T>& f)
-        : panels(f.columns), groups(f.groups), depth(f.depth_taps * f.depth) {
-        if (panels.count % 2 && 2 * (panels.count + 1) <= panels.vectors) panels.count++;
-    }
+        : panels(even_panels<T>(f.columns)), groups(f.groups), depth(f.depth_taps * f.depth) {}
     idx product(int width) const { return odd_lines<T>(depth * width * LANES<T>); }  // elements from one to the next
     idx panel() const { return PRODUCTS * product((int)ceil_div(panels.vectors, panels.count)); }
     idx elements() const { return groups * panels.count * panel(); }
@@ -52,23 +62,53 @@ void transform_filters(const WinogradFilters<T>& f, const Panels<T>& panels, idx
 
 template <class T> constexpr idx taps_elements(idx taps) { return taps * taps * FILTER_CHUNK * NR<T>; }
 
-// All of them, into layout.elements().
+// `count` panels from `first` on, all groups' being numbered through, into count * layout.panel() elements.
 template <class T, int TAPS>
-void transform_all_filters(const WinogradFilters<T>& f, const FilterPanels<T>& layout, T* u, int threads) {
-    const idx chunks = ceil_div(f.depth, FILTER_CHUNK), jobs = f.groups * layout.panels.count * f.depth_taps * chunks;
+void transform_panels(const WinogradFilters<T>& f, const FilterPanels<T>& layout, idx first, idx count, T* u, int threads) {
+    const idx chunks = ceil_div(f.depth, FILTER_CHUNK), jobs = count * f.depth_taps * chunks;
     // about 100 cycles for a vector of filters, as long as 6000 flops take
-    threads = useful_threads(threads, jobs, 6e3 * f.groups * layout.depth * layout.panels.vectors);
+    threads = useful_threads(threads, jobs, 6e3 * layout.depth * count * NV);
     Workspace workspace(padded_bytes<T>(taps_elements<T>(TAPS)), threads);
     parallel_for(jobs, threads, [&](idx job, int thread) {
-        const idx d = job % chunks * FILTER_CHUNK, tap = job / chunks % f.depth_taps;
-        const idx panel = job / chunks / f.depth_taps % layout.panels.count;
-        const idx group = job / chunks / f.depth_taps / layout.panels.count;
+        const idx d = job % chunks * FILTER_CHUNK, tap = job / chunks % f.depth_taps, n = job / chunks / f.depth_taps;
+        const idx group = (first + n) / layout.panels.count, panel = (first + n) % layout.panels.count;
         const int width = layout.panels.width(panel);
         transform_filters<T, TAPS>(f, layout.panels, group, panel, tap, d, std::min(FILTER_CHUNK, f.depth - d),
                                    (T*)workspace.of(thread),
-                                   u + layout.offset(group, panel) + (tap * f.depth + d) * width * LANES<T>,
+                                   u + n * layout.panel() + (tap * f.depth + d) * width * LANES<T>,
                                    layout.product(width));
     });
 }
+
+// All of them, into layout.elements().
+template <class T, int TAPS>
+void transform_all_filters(const WinogradFilters<T>& f, const FilterPanels<T>& layout, T* u, int threads) {
+    transform_panels<T, TAPS>(f, layout, 0, f.groups * layout.panels.count, u, threads);
+}
+
+// A group's columns in parts, of whole panels, that a thread can keep; one thread keeps them all.
+template <class T> struct ColumnParts {
+    idx panels, count;
+    ColumnParts(idx panels, idx elements, int threads)
+        : panels(panels), count(threads == 1 ? 1 : std::min(panels, ceil_div<idx>(elements * sizeof(T), WINOGRAD_OWN_BYTES))) {}
+    idx first(idx part) const { return panels * part / count; }
+    idx most() const { return ceil_div(panels, count); }
+};
+
+// The part of the transformed filters that each thread keeps.
+template <class T> class ThreadFilters {
+public:
+    ThreadFilters(idx elements, int threads) : held(threads, -1), memory(padded_bytes<T>(elements), threads) {}
+    // make(u) transforms the part, unless the thread has it.
+    template <class Make> const T* of(int thread, idx part, Make make) {
+        T* u = (T*)memory.of(thread);
+        if (held[thread] != part) make(u), held[thread] = part;
+        return u;
+    }
+
+private:
+    std::vector<idx> held;
+    Workspace memory;
+};
 
 }  // namespace fastconv
