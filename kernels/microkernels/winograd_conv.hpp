@@ -5,8 +5,8 @@
 // On volumes the planes that an output plane meets are summed in the transformed domain, like so many more channels.
 //
 // A few tiles go by winograd_few.hpp. Of more, two ways to share the work. By blocks of tiles, each of which meets all
-// filters, transformed once a thread: a block and what it meets stay in L2. Or, where the transformed filters would be large
-// or a thread would have no three blocks, by panels of filters: all threads transform as many tiles as the workspace
+// filters, transformed once a thread: a block and what it meets stay in L2. Or, where the transformed filters would be
+// large or the blocks no equal shares, by panels of filters: all threads transform as many tiles as the workspace
 // takes, then each panel is transformed by the one thread that multiplies it, a chunk of the depth at a time, and
 // never leaves its L2.
 #pragma once
@@ -100,7 +100,8 @@ private:
         const idx units = ceil_div<idx>(tiles, MR), blocks = ceil_div(tiles, block);
         const bool small = ready || layout.elements() * (idx)sizeof(T) <= WINOGRAD_U_BYTES;
         // as many for each thread: 9 blocks, or 5 and a short one, leave one of two threads waiting
-        if (small && (f.groups * parts.count * blocks >= wanted || f.groups * parts.count * blocks % threads == 0)) return {false, 0, std::min(units, ceil_div<idx>(blocks, threads) * threads)};
+        const idx jobs = f.groups * parts.count * blocks;
+        if (small && (jobs >= wanted || jobs % threads == 0)) return {false, 0, std::min(units, ceil_div<idx>(blocks, threads) * threads)};
         return {true, std::min({tiles, threads * most, WINOGRAD_PANEL_TILES}), 0};
     }
 

@@ -13,7 +13,8 @@ constexpr int POINTS = 6;
 constexpr double PA = 3.0 / 4, PB = 3.0 / 2, PA2 = PA * PA, PB2 = PB * PB;
 
 // B^T d: rows are the products of (x - p) over the other points.
-template <class T> inline void input_transform(const Vec<T> d[POINTS], Vec<T> t[POINTS]) {
+template <class T>
+inline __attribute__((always_inline)) void input_transform(const Vec<T> d[POINTS], Vec<T> t[POINTS]) {
     Vec<T> even_a = d[4] - T(PB2) * d[2], odd_a = T(PA) * (d[3] - T(PB2) * d[1]);
     Vec<T> even_b = d[4] - T(PA2) * d[2], odd_b = T(PB) * (d[3] - T(PA2) * d[1]);
     t[0] = d[4] + T(PA2 * PB2) * d[0] - T(PA2 + PB2) * d[2];
@@ -43,7 +44,8 @@ inline __attribute__((always_inline)) void filter_transform(const Vec<T> g[TAPS]
 }
 
 // A^T m: sums of the products times powers of the points.
-template <class T, int OUT> inline void output_transform(const Vec<T> m[POINTS], Vec<T> y[OUT]) {
+template <class T, int OUT>
+inline __attribute__((always_inline)) void output_transform(const Vec<T> m[POINTS], Vec<T> y[OUT]) {
     Vec<T> even_a = m[1] + m[2], odd_a = m[1] - m[2], even_b = m[3] + m[4], odd_b = m[3] - m[4];
     y[0] = m[0] + even_a + even_b;
     double pa = PA, pb = PB;
