@@ -126,12 +126,19 @@ private:
                 transform_tiles(p.grid, s.runs, p.source, tap, group * f.depth, f.depth, s.slab, s.tiles + tap * v.tap,
                                 v.stride, v.row);
             const idx panel = parts.first(part), end = parts.first(part + 1);
-            auto make = [&](T* to) {
-                transform_panels<T, TAPS>(f, layout, group * layout.panels.count + panel, end - panel, to, 1);
-            };
+            auto make = [&](T* to) { transform_panels(group, panel, end, s.taps, to); };
             const T* u = ready ? ready + layout.offset(group, panel) : own.of(thread, group * parts.count + part, make);
             for (idx at = panel; at < end; at++) multiply(v, s.tiles, first, count, group, at, u + (at - panel) * layout.panel(), s);
         });
+    }
+
+    void transform_panels(idx group, idx first, idx end, T* taps, T* u) const {
+        for (idx panel = first; panel < end; panel++, u += layout.panel()) {
+            const int width = layout.panels.width(panel);
+            for (idx tap = 0; tap < f.depth_taps; tap++)
+                transform_filters<T, TAPS>(f, layout.panels, group, panel, tap, 0, f.depth, taps,
+                                           u + tap * f.depth * width * LANES<T>, layout.product(width));
+        }
     }
 
     idx panels_scratch(idx block) const {

@@ -1,7 +1,5 @@
 // Winograd's transformed filters: per group and column panel, [product][tap of the depth][channel][column].
 #pragma once
-#include <functional>
-
 #include "filters.hpp"
 #include "winograd_products.hpp"
 #include "winograd_tiles.hpp"
@@ -62,28 +60,23 @@ void transform_filters(const WinogradFilters<T>& f, const Panels<T>& panels, idx
 
 template <class T> constexpr idx taps_elements(idx taps) { return taps * taps * FILTER_CHUNK * NR<T>; }
 
-// `count` panels from `first` on, all groups' being numbered through, into count * layout.panel() elements.
-template <class T, int TAPS>
-void transform_panels(const WinogradFilters<T>& f, const FilterPanels<T>& layout, idx first, idx count, T* u, int threads) {
-    const idx chunks = ceil_div(f.depth, FILTER_CHUNK), jobs = count * f.depth_taps * chunks;
-    // about 100 cycles for a vector of filters, as long as 6000 flops take
-    threads = useful_threads(threads, jobs, 6e3 * layout.depth * count * NV);
-    Workspace workspace(padded_bytes<T>(taps_elements<T>(TAPS)), threads);
-    parallel_for(jobs, threads, [&](idx job, int thread) {
-        const idx d = job % chunks * FILTER_CHUNK, tap = job / chunks % f.depth_taps, n = job / chunks / f.depth_taps;
-        const idx group = (first + n) / layout.panels.count, panel = (first + n) % layout.panels.count;
-        const int width = layout.panels.width(panel);
-        transform_filters<T, TAPS>(f, layout.panels, group, panel, tap, d, std::min(FILTER_CHUNK, f.depth - d),
-                                   (T*)workspace.of(thread),
-                                   u + n * layout.panel() + (tap * f.depth + d) * width * LANES<T>,
-                                   layout.product(width));
-    });
-}
-
 // All of them, into layout.elements().
 template <class T, int TAPS>
 void transform_all_filters(const WinogradFilters<T>& f, const FilterPanels<T>& layout, T* u, int threads) {
-    transform_panels<T, TAPS>(f, layout, 0, f.groups * layout.panels.count, u, threads);
+    const idx chunks = ceil_div(f.depth, FILTER_CHUNK), jobs = f.groups * layout.panels.count * f.depth_taps * chunks;
+    // about 100 cycles for a vector of filters, as long as 6000 flops take
+    threads = useful_threads(threads, jobs, 6e3 * f.groups * layout.depth * layout.panels.vectors);
+    Workspace workspace(padded_bytes<T>(taps_elements<T>(TAPS)), threads);
+    parallel_for(jobs, threads, [&](idx job, int thread) {
+        const idx d = job % chunks * FILTER_CHUNK, tap = job / chunks % f.depth_taps;
+        const idx panel = job / chunks / f.depth_taps % layout.panels.count;
+        const idx group = job / chunks / f.depth_taps / layout.panels.count;
+        const int width = layout.panels.width(panel);
+        transform_filters<T, TAPS>(f, layout.panels, group, panel, tap, d, std::min(FILTER_CHUNK, f.depth - d),
+                                   (T*)workspace.of(thread),
+                                   u + layout.offset(group, panel) + (tap * f.depth + d) * width * LANES<T>,
+                                   layout.product(width));
+    });
 }
 
 // A group's columns in parts, of whole panels, that a thread can keep; one thread keeps them all.
