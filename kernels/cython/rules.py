@@ -55,8 +55,9 @@ SHALLOW_FIRST_CHANNELS = 7  # channels-first; with more, or at stride 1, the oth
 # of filters; a tile; a call. Of blocked: a tap and vector of filters, whole and filled; a tap; a vector of
 # outputs; a pixel; a call. By layout (last, first), fitted to 863 measurements of random problems.
 SHALLOW_COST = {True: (1.24, 61, 6, 393, 686, 155, 35e3), False: (1.28, 47, 16, 378, 662, 82, 36e3)}
-# A result of so many bytes goes past the caches, at 29 bytes a nanosecond on two threads, which then wait.
-SHALLOW_STREAMED, SHALLOW_WRITTEN = 8 << 20, 8.3 / 29
+# A result of so many bytes goes past the caches, at 37 bytes a nanosecond on two threads (28 where others use
+# the memory), which then wait.
+SHALLOW_STREAMED, SHALLOW_WRITTEN = 8 << 20, 8.3 / 37
 SHALLOW_BLOCKED = {True: (0.48, 0.52, 0.2, 2.2, 7.6, 43e3), False: (0, 1, 0.2, 7.6, 0, 68e3)}
 
 
@@ -108,24 +109,20 @@ STRIDED_POSITIONS = 32
 STRIDED_PRODUCT = 0.12
 STRIDED_COST = {"forward": (470, 310, 150, 1100), "input_grad": (100, 510, 230, 5000)}
 STRIDED_FILTER_BYTES = 12 << 20
-# Of them, what a thread of several keeps; each part of the columns transforms x again (winograd_filters.hpp).
-STRIDED_OWN_BYTES = 6 << 20
 
 
-def strided_avoid(plain: Nanoseconds, pass_name: str, spec: Any, threads: int) -> str | None:
+def strided_avoid(plain: Nanoseconds, pass_name: str, spec: Any) -> str | None:
     """The same decision at stride 2."""
     depth, columns, lanes = _channels(pass_name, spec)
     vectors, taps = math.ceil(columns / lanes), spec.window[0]
     padded = math.ceil(depth / lanes) * lanes * vectors * lanes
-    filter_bytes = 144 * padded * spec.dtype.itemsize
-    if spec.groups * filter_bytes > STRIDED_FILTER_BYTES:
+    if 144 * spec.groups * padded * spec.dtype.itemsize > STRIDED_FILTER_BYTES:
         return "its transformed filters would not stay in the caches"
-    parts = 1 if threads == 1 else math.ceil(filter_bytes / STRIDED_OWN_BYTES)
     out, products = 7 - (taps + 1) // 2, 121 if taps % 2 else 144
     tiles: int = spec.n * math.prod(math.ceil(size / out) for size in spec.out_size)
     source, dest, filters, call = STRIDED_COST[pass_name]
     cost = (tiles * products * STRIDED_PRODUCT + filters) * depth * vectors
-    cost += tiles * (source * parts * math.ceil(depth / lanes) + dest * vectors)
+    cost += tiles * (source * math.ceil(depth / lanes) + dest * vectors)
     return _avoided(spec.groups * cost + call, plain(pass_name, spec))
 
 
@@ -162,7 +159,7 @@ def winograd_avoid(plain: Nanoseconds, pass_name: str, spec: Any, threads: int) 
     if c < FEW_CHANNELS:
         return f"with {c} channels a group, sums of products have a path of their own"
     if spec.stride == (2, 2):
-        return strided_avoid(plain, pass_name, spec, threads)
+        return strided_avoid(plain, pass_name, spec)
     filter_grad = pass_name == "filter_grad"
     blocked = plain_filter_grad_cost(spec) if filter_grad else plain(pass_name, spec)
     return _avoided(winograd_cost(pass_name, spec), blocked)

@@ -5,8 +5,8 @@
 // On volumes the planes that an output plane meets are summed in the transformed domain, like so many more channels.
 //
 // A few tiles go by winograd_few.hpp. Of more, two ways to share the work. By blocks of tiles, each of which meets all
-// filters, transformed once a thread: a block and what it meets stay in L2. Or, where the transformed filters would be
-// large or the blocks no equal shares, by panels of filters: all threads transform as many tiles as the workspace
+// filters, transformed once or once a thread: a block and what it meets stay in L2. Or, where the transformed filters would
+// be large or a thread would have no three blocks, by panels of filters: all threads transform as many tiles as the workspace
 // takes, then each panel is transformed by the one thread that multiplies it, a chunk of the depth at a time, and
 // never leaves its L2.
 #pragma once
@@ -67,8 +67,7 @@ public:
     // flops: of the direct sum; ready: all filters transformed, or null.
     WinogradRun(const WinogradConv<T>& p, const T* ready, double flops, int threads)
         : p(p), f(p.filters), layout(f), ready(ready), tiles(p.grid.tiles()),
-          threads(useful_threads(threads, tiles * f.columns, flops)),
-          parts(layout.panels.count, layout.panels.count * layout.panel(), this->threads) {}
+          threads(useful_threads(threads, tiles * f.columns, flops)) {}
 
     void run() {
         if (few_tiles(p.grid, f)) return few<FEW_TILES>();
@@ -86,7 +85,6 @@ private:
     const T* ready;
     idx tiles;
     int threads;
-    const ColumnParts<T> parts;
 
     struct Blocking {
         bool by_panels;
@@ -96,12 +94,11 @@ private:
     Blocking blocking() const {
         const idx tile_bytes = TransformedTiles::of<T>(1, f.depth_taps, f.depth).elements() * sizeof(T), wanted = threads == 1 ? 1 : 3 * threads;
         const idx most = std::max<idx>(MR, WINOGRAD_V_BYTES / tile_bytes / MR * MR);
-        const idx block = std::min({most, WINOGRAD_SUB_BLOCK, std::max<idx>(2 * MR, ceil_div(tiles * f.groups * parts.count, wanted))});
+        const idx block = std::min({most, WINOGRAD_SUB_BLOCK, std::max<idx>(2 * MR, ceil_div(tiles * f.groups, wanted))});
         const idx units = ceil_div<idx>(tiles, MR), blocks = ceil_div(tiles, block);
         const bool small = ready || layout.elements() * (idx)sizeof(T) <= WINOGRAD_U_BYTES;
         // as many for each thread: 9 blocks, or 5 and a short one, leave one of two threads waiting
-        const idx jobs = f.groups * parts.count * blocks;
-        if (small && (jobs >= wanted || jobs % threads == 0)) return {false, 0, std::min(units, ceil_div<idx>(blocks, threads) * threads)};
+        if (small && f.groups * blocks >= wanted) return {false, 0, std::min(units, ceil_div<idx>(blocks, threads) * threads)};
         return {true, std::min({tiles, threads * most, WINOGRAD_PANEL_TILES}), 0};
     }
 
@@ -111,34 +108,36 @@ private:
         WinogradFew<T, TAPS, M, WinogradConv<T>>(p, threads).run();
     }
 
-    // About equal, in multiples of MR tiles; each with every part of the columns.
+    // About equal, in multiples of MR tiles.
     void by_blocks(idx blocks) {
         const idx units = ceil_div<idx>(tiles, MR), block = ceil_div(units, blocks) * MR;
         const auto v = TransformedTiles::of<T>(block, f.depth_taps, f.depth);
-        ThreadFilters<T> own(ready ? 0 : parts.most() * layout.panel(), threads);
+        ThreadFilters<T> filters(ready ? 0 : layout.elements(), threads);
+        if (!ready && !filters.own) transform_all_filters<T, TAPS>(f, layout, filters.all(), threads);
         Workspace workspace(WinogradScratch<T>::bytes(TAPS, WINOGRAD_SUB_BLOCK, v.elements(), 0), threads);
-        parallel_for(f.groups * parts.count * blocks, threads, [&](idx job, int thread) {
+        parallel_for(f.groups * blocks, threads, [&](idx job, int thread) {
             WinogradScratch<T> s(workspace.of(thread), TAPS, WINOGRAD_SUB_BLOCK, v.elements());
-            const idx n = job % blocks, part = job / blocks % parts.count, group = job / blocks / parts.count;
-            const idx first = units * n / blocks * MR, count = std::min(tiles, units * (n + 1) / blocks * MR) - first;
+            const T* u = ready ? ready : filters.of(thread, [&](T* to) { transform_own(s.taps, to); });
+            const idx group = job / blocks, n = job % blocks, first = units * n / blocks * MR;
+            const idx count = std::min(tiles, units * (n + 1) / blocks * MR) - first;
             tile_runs(p.grid, first, count, INPUT_RUN, s.runs);
             for (idx tap = 0; tap < f.depth_taps; tap++)
                 transform_tiles(p.grid, s.runs, p.source, tap, group * f.depth, f.depth, s.slab, s.tiles + tap * v.tap,
                                 v.stride, v.row);
-            const idx panel = parts.first(part), end = parts.first(part + 1);
-            auto make = [&](T* to) { transform_panels(group, panel, end, s.taps, to); };
-            const T* u = ready ? ready + layout.offset(group, panel) : own.of(thread, group * parts.count + part, make);
-            for (idx at = panel; at < end; at++) multiply(v, s.tiles, first, count, group, at, u + (at - panel) * layout.panel(), s);
+            for (idx panel = 0; panel < layout.panels.count; panel++)
+                multiply(v, s.tiles, first, count, group, panel, u + layout.offset(group, panel), s);
         });
     }
 
-    void transform_panels(idx group, idx first, idx end, T* taps, T* u) const {
-        for (idx panel = first; panel < end; panel++, u += layout.panel()) {
-            const int width = layout.panels.width(panel);
-            for (idx tap = 0; tap < f.depth_taps; tap++)
-                transform_filters<T, TAPS>(f, layout.panels, group, panel, tap, 0, f.depth, taps,
-                                           u + tap * f.depth * width * LANES<T>, layout.product(width));
-        }
+    void transform_own(T* taps, T* u) const {
+        for (idx group = 0; group < f.groups; group++)
+            for (idx panel = 0; panel < layout.panels.count; panel++)
+                for (idx tap = 0; tap < f.depth_taps; tap++) {
+                    const int width = layout.panels.width(panel);
+                    transform_filters<T, TAPS>(f, layout.panels, group, panel, tap, 0, f.depth, taps,
+                                               u + layout.offset(group, panel) + tap * f.depth * width * LANES<T>,
+                                               layout.product(width));
+                }
     }
 
     idx panels_scratch(idx block) const {

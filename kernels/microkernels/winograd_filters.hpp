@@ -6,9 +6,9 @@
 
 namespace fastconv {
 
-// Each thread transforms the filters it meets for itself: that takes less time than to read what another core has just
-// written (docs/performance.md). As many columns at a time as fit this part of level 3.
-constexpr idx WINOGRAD_OWN_BYTES = 6 << 20;
+// Up to here each thread transforms all filters for itself: to read what another core has just written takes longer where
+// level 3 is busy (docs/performance.md). More would crowd the tiles out of it.
+constexpr idx WINOGRAD_OWN_BYTES = 3 << 20;
 constexpr idx FILTER_CHUNK = 32;  // depths whose taps are gathered at a time: 9 x 32 x NR x 4 bytes = 54 KB
 
 // Filters as one of the two passes meets them.
@@ -18,20 +18,15 @@ template <class T> struct WinogradFilters {
     bool flipped;                // the input gradient meets the taps in reverse
 };
 
-// An even number of panels, so that two threads share them evenly, but none of a single vector: the tile needs two for
-// its peak.
-template <class T> Panels<T> even_panels(idx columns) {
-    Panels<T> panels(columns);
-    if (panels.count % 2 && 2 * (panels.count + 1) <= panels.vectors) panels.count++;
-    return panels;
-}
-
-// The layout of the transformed filters.
+// The layout of the transformed filters. An even number of panels, so that two threads share them evenly, but none of
+// a single vector: the tile needs two for its peak.
 template <class T> struct FilterPanels {
     Panels<T> panels;
     idx groups, depth;  // of all taps of the depth
     explicit FilterPanels(const WinogradFilters<T>& f)
-        : panels(even_panels<T>(f.columns)), groups(f.groups), depth(f.depth_taps * f.depth) {}
+        : panels(f.columns), groups(f.groups), depth(f.depth_taps * f.depth) {
+        if (panels.count % 2 && 2 * (panels.count + 1) <= panels.vectors) panels.count++;
+    }
     idx product(int width) const { return odd_lines<T>(depth * width * LANES<T>); }  // elements from one to the next
     idx panel() const { return PRODUCTS * product((int)ceil_div(panels.vectors, panels.count)); }
     idx elements() const { return groups * panels.count * panel(); }
@@ -79,28 +74,23 @@ void transform_all_filters(const WinogradFilters<T>& f, const FilterPanels<T>& l
     });
 }
 
-// A group's columns in parts, of whole panels, that a thread can keep; one thread keeps them all.
-template <class T> struct ColumnParts {
-    idx panels, count;
-    ColumnParts(idx panels, idx elements, int threads)
-        : panels(panels), count(threads == 1 ? 1 : std::min(panels, ceil_div<idx>(elements * sizeof(T), WINOGRAD_OWN_BYTES))) {}
-    idx first(idx part) const { return panels * part / count; }
-    idx most() const { return ceil_div(panels, count); }
-};
-
-// The part of the transformed filters that each thread keeps.
+// Transformed filters, of each thread or of all.
 template <class T> class ThreadFilters {
 public:
-    ThreadFilters(idx elements, int threads) : held(threads, -1), memory(padded_bytes<T>(elements), threads) {}
-    // make(u) transforms the part, unless the thread has it.
-    template <class Make> const T* of(int thread, idx part, Make make) {
-        T* u = (T*)memory.of(thread);
-        if (held[thread] != part) make(u), held[thread] = part;
+    const bool own;
+
+    ThreadFilters(idx elements, int threads)
+        : own(elements * (idx)sizeof(T) <= WINOGRAD_OWN_BYTES), made(threads, !own), memory(padded_bytes<T>(elements), own ? threads : 1) {}
+    T* all() const { return (T*)memory.of(0); }
+    // make(u) transforms a thread's own, once.
+    template <class Make> const T* of(int thread, Make make) {
+        T* u = (T*)memory.of(own ? thread : 0);
+        if (!made[thread]) make(u), made[thread] = true;
         return u;
     }
 
 private:
-    std::vector<idx> held;
+    std::vector<char> made;
     Workspace memory;
 };
 

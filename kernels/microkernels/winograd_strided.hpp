@@ -55,68 +55,63 @@ template <class T> struct StridedConv {
     }
 };
 
-// Transformed filters of a part of a group's panels: [class written][panel][product][class read, depth][column]; a depth
-// is padded to whole vectors. Classes read go around, so that those a product meets follow each other.
+// Transformed filters: [group][class written][panel][product][class read, depth][column]; a depth is padded to whole
+// vectors. Classes read go around, so that those a product meets follow each other.
 template <class T> struct StridedLayout {
     Panels<T> panels;
     idx groups, pitch, read, written;
     StridedLayout(const WinogradFilters<T>& f, bool input_grad)
-        : panels(even_panels<T>(f.columns)), groups(f.groups), pitch(ceil_div<idx>(f.depth, LANES<T>) * LANES<T>),
+        : panels(f.columns), groups(f.groups), pitch(ceil_div<idx>(f.depth, LANES<T>) * LANES<T>),
           read(input_grad ? 1 : 4), written(input_grad ? 4 : 1) {}
     static idx place(idx kh, idx kw) { return kh ? 2 + kw : 1 - kw; }  // (0, 1), (0, 0), (1, 0), (1, 1)
     idx depth() const { return read * pitch; }
     idx product(int width) const { return odd_lines<T>(depth() * width * LANES<T>); }
     idx panel() const { return PRODUCTS * product((int)ceil_div(panels.vectors, panels.count)); }
-    idx elements(idx panels) const { return written * panels * panel(); }
-    // Of the n-th of `panels`.
-    idx offset(idx n, idx panels, idx place) const { return ((written > 1 ? place : 0) * panels + n) * panel(); }
+    idx elements() const { return groups * written * panels.count * panel(); }
+    idx offset(idx group, idx n, idx place) const {
+        return ((group * written + (written > 1 ? place : 0)) * panels.count + n) * panel();
+    }
 };
 
 template <class T, int TAPS> class StridedRun {
 public:
     StridedRun(const StridedConv<T>& p, double flops, int threads)
         : p(p), f(p.filters), layout(f, p.input_grad), tiles(p.grid.tiles()), row(layout.depth() + LANES<T>),
-          threads(useful_threads(threads, tiles * f.groups, flops)),
-          parts(layout.panels.count, layout.elements(layout.panels.count), this->threads) {}
+          threads(useful_threads(threads, tiles * f.groups, flops)) {}
 
     void run() {
         const idx tile_bytes = PRODUCTS * row * sizeof(T), wanted = threads == 1 ? 1 : 3 * threads;
         const idx most = std::max<idx>(MR, WINOGRAD_V_BYTES / tile_bytes / MR * MR);
-        const idx columns = f.groups * parts.count;
-        const idx longest = std::min({most, WINOGRAD_SUB_BLOCK, std::max<idx>(2 * MR, ceil_div(tiles * columns, wanted))});
+        const idx longest = std::min({most, WINOGRAD_SUB_BLOCK, std::max<idx>(2 * MR, ceil_div(tiles * f.groups, wanted))});
         const idx blocks = ceil_div(tiles, longest), block = ceil_div(ceil_div(tiles, blocks), (idx)MR) * MR;
         stride = odd_lines<T>(block * row), sums = odd_lines<T>(block * NR<T>);
-        const idx panels = parts.most(), classes = p.input_grad ? 2 : 1, panel_sums = classes * PRODUCTS * sums;
+        const idx panels = layout.panels.count, classes = p.input_grad ? 2 : 1, panel_sums = classes * PRODUCTS * sums;
         const idx fit = std::max<idx>(1, STRIDED_SUM_BYTES / (panel_sums * (idx)sizeof(T)));
         const idx at_once = ceil_div(panels, ceil_div(panels, fit));
-        ThreadFilters<T> filters(layout.elements(panels), threads);
+        ThreadFilters<T> filters(layout.elements(), threads);
+        if (!filters.own) transform_all(filters.all(), threads);
         const idx slab = POINTS * 2 * (POINTS * STRIDED_RUN + POINTS) * LANES<T>;
         Workspace workspace(padded_bytes<T>(slab) + padded_bytes<T>(at_once * panel_sums) + padded_bytes<T>(PRODUCTS * stride),
                             threads);
-        parallel_for(columns * blocks, threads, [&](idx job, int thread) {
-            const idx part = job / blocks % parts.count, first = job % blocks * block, count = std::min(block, tiles - first);
-            if (count <= 0) return;
-            Part o{job / blocks / parts.count, parts.first(part), parts.first(part + 1), nullptr};
-            o.u = filters.of(thread, job / blocks, [&](T* u) { transform_filters_of(o, u); });
+        parallel_for(f.groups * blocks, threads, [&](idx job, int thread) {
             Arena arena(workspace.of(thread));
-            Scratch s{arena.take<T>(slab), arena.take<T>(at_once * panel_sums), arena.take<T>(PRODUCTS * stride), {}};
+            Scratch s{arena.take<T>(slab), arena.take<T>(at_once * panel_sums), arena.take<T>(PRODUCTS * stride), nullptr, {}};
+            const idx group = job / blocks, first = job % blocks * block, count = std::min(block, tiles - first);
+            if (count <= 0) return;
+            s.u = filters.of(thread, [&](T* to) { transform_all(to, 1); });
             tile_runs(p.grid, first, count, STRIDED_RUN, s.runs);
-            transform_source(o.group, s);
-            for (idx panel = o.first; panel < o.end; panel += at_once) {
-                const idx end = std::min(o.end, panel + at_once);
-                p.input_grad ? write_phases(o, panel, end, count, s) : write_outputs(o, panel, end, count, s);
+            transform_source(group, s);
+            for (idx panel = 0; panel < panels; panel += at_once) {
+                const idx end = std::min(panels, panel + at_once);
+                p.input_grad ? write_phases(group, panel, end, count, s) : write_outputs(group, panel, end, count, s);
             }
         });
     }
 
 private:
-    // Panels [first, end) of a group, and their transformed filters.
-    struct Part {
-        idx group, first, end;
-        const T* u;
-    };
     struct Scratch {
         T *slab, *sums, *v;
+        const T* u;
         std::vector<TileRun> runs;
     };
     static constexpr int OUT = 7 - TAPS, L = LANES<T>;
@@ -125,31 +120,26 @@ private:
     const StridedLayout<T> layout;
     idx tiles, row, stride, sums;  // elements: of a tile in v, between products of v, between products of the sums
     int threads;
-    const ColumnParts<T> parts;
 
-    const T* panel_filters(const Part& o, idx panel, idx place) const {
-        return o.u + layout.offset(panel - o.first, o.end - o.first, place);
-    }
-
-    void transform_filters_of(const Part& o, T* u) const {
-        const idx window = p.rows.window;
-        std::vector<T> taps(window * window * FILTER_CHUNK * NR<T>);
-        for (idx panel = o.first; panel < o.end; panel++)
-            for (idx first = 0; first < f.depth; first += FILTER_CHUNK) {
-                const idx ld = layout.panels.width(panel) * L, depths = std::min(FILTER_CHUNK, f.depth - first);
-                pack_filter_taps(f.at, window * window, o.group, first, depths, layout.panels.first(panel),
-                                 layout.panels.filled(panel), taps.data(), ld);
-                for (idx kh = 0; kh < 2; kh++)
-                    for (idx kw = 0; kw < 2; kw++) {
-                        const idx place = layout.place(kh, kw);
-                        T* to = u + layout.offset(panel - o.first, o.end - o.first, place) +
-                                ((p.input_grad ? 0 : place * layout.pitch) + first) * ld;
-                        transform_class(kh, kw, taps.data(), depths, panel, to);
-                        if (first + depths == f.depth)  // beyond it the tiles are zero
-                            for (int n = 0; n < PRODUCTS; n++)
-                                clear_run(to + n * layout.product((int)(ld / L)) + depths * ld, (layout.pitch - f.depth) * ld);
-                    }
-            }
+    void transform_all(T* u, int threads) const {
+        const idx chunks = ceil_div(f.depth, FILTER_CHUNK), window = p.rows.window;
+        parallel_for(f.groups * layout.panels.count * chunks, threads, [&](idx job, int) {
+            const idx first = job % chunks * FILTER_CHUNK, panel = job / chunks % layout.panels.count;
+            const idx group = job / chunks / layout.panels.count, ld = layout.panels.width(panel) * L;
+            std::vector<T> taps(window * window * FILTER_CHUNK * ld);
+            const idx depths = std::min(FILTER_CHUNK, f.depth - first);
+            pack_filter_taps(f.at, window * window, group, first, depths, layout.panels.first(panel), layout.panels.filled(panel),
+                             taps.data(), ld);
+            for (idx kh = 0; kh < 2; kh++)
+                for (idx kw = 0; kw < 2; kw++) {
+                    const idx place = layout.place(kh, kw);
+                    T* to = u + layout.offset(group, panel, place) + ((p.input_grad ? 0 : place * layout.pitch) + first) * ld;
+                    transform_class(kh, kw, taps.data(), depths, panel, to);
+                    if (first + depths == f.depth)  // beyond it the tiles are zero
+                        for (int n = 0; n < PRODUCTS; n++)
+                            clear_run(to + n * layout.product((int)(ld / L)) + depths * ld, (layout.pitch - f.depth) * ld);
+                }
+        });
     }
 
     void transform_class(idx kh, idx kw, const T* taps, idx depths, idx panel, T* to) const {
@@ -223,21 +213,21 @@ private:
                               std::min(STRIDED_KC, hi - d), width, to + product * sums, ld, d > lo);
     }
 
-    void write_outputs(const Part& o, idx first, idx end, idx count, Scratch& s) {
+    void write_outputs(idx group, idx first, idx end, idx count, Scratch& s) {
         for (int product = 0; product < PRODUCTS; product++) {
             idx lo, hi;
             depths_of(product, &lo, &hi);
             for (idx n = first; n < end; n++)
-                multiply(product, lo, hi, count, layout.panels.width(n), panel_filters(o, n, 0),
+                multiply(product, lo, hi, count, layout.panels.width(n), s.u + layout.offset(group, n, 0),
                          s.sums + (n - first) * PRODUCTS * sums, s);
         }
         for (idx n = first; n < end; n++)
             store_tiles<T, OUT>(p.grid, s.runs, s.sums + (n - first) * PRODUCTS * sums, sums, layout.panels, n,
-                                o.group * f.columns + layout.panels.first(n), p.bias, p.activation, p.dest, s.slab);
+                                group * f.columns + layout.panels.first(n), p.bias, p.activation, p.dest, s.slab);
     }
 
     // Both column classes together, so that rows of dx are written whole.
-    void write_phases(const Part& o, idx first, idx end, idx count, Scratch& s) {
+    void write_phases(idx group, idx first, idx end, idx count, Scratch& s) {
         for (idx kh = 0; kh < 2; kh++) {
             for (int product = 0; product < PRODUCTS; product++)
                 for (idx n = 2 * first; n < 2 * end; n++) {
@@ -247,9 +237,9 @@ private:
                     if (p.lacks(product, kh, kw))
                         clear_run(to + product * sums, count * width * L);
                     else
-                        multiply(product, 0, layout.pitch, count, width, panel_filters(o, panel, layout.place(kh, kw)), to, s);
+                        multiply(product, 0, layout.pitch, count, width, s.u + layout.offset(group, panel, layout.place(kh, kw)), to, s);
                 }
-            for (idx n = first; n < end; n++) finish_phases(o.group, n, kh, s.sums + (n - first) * 2 * PRODUCTS * sums, s);
+            for (idx n = first; n < end; n++) finish_phases(group, n, kh, s.sums + (n - first) * 2 * PRODUCTS * sums, s);
         }
     }
 
