@@ -55,10 +55,10 @@ SHALLOW_FIRST_CHANNELS = 7  # channels-first; with more, or at stride 1, the oth
 # of filters; a tile; a call. Of blocked: a tap and vector of filters, whole and filled; a tap; a vector of
 # outputs; a pixel; a call. By layout (last, first), fitted to 863 measurements of random problems.
 SHALLOW_COST = {True: (1.24, 61, 6, 393, 686, 155, 35e3), False: (1.28, 47, 16, 378, 662, 82, 36e3)}
+SHALLOW_BLOCKED = {True: (0.48, 0.52, 0.2, 2.2, 7.6, 43e3), False: (0, 1, 0.2, 7.6, 0, 68e3)}
 # A result of so many bytes goes past the caches, at 37 bytes a nanosecond on two threads (28 where others use
 # the memory), which then wait.
 SHALLOW_STREAMED, SHALLOW_WRITTEN = 8 << 20, 8.3 / 37
-SHALLOW_BLOCKED = {True: (0.48, 0.52, 0.2, 2.2, 7.6, 43e3), False: (0, 1, 0.2, 7.6, 0, 68e3)}
 
 
 def shallow_avoid(spec: Any, threads: int) -> str | None:
